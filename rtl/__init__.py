@@ -1,0 +1,1 @@
+"""The same machines in Amaranth, Verilog export and co-simulation."""

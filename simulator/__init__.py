@@ -1,0 +1,1 @@
+"""The machine: its parameters, its schedule format, exact timing and counted events."""

@@ -1,0 +1,1 @@
+"""What to compute: graphs, sparsity, front ends, zoo and pruning."""
