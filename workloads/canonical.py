@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from enum import Enum
 from fractions import Fraction
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -46,7 +46,9 @@ def canonical(value: Any) -> Any:
         case np.ndarray():
             return _array(value)
         case Mapping():
-            return {str(k): canonical(v) for k, v in sorted(value.items(), key=lambda kv: str(kv[0]))}
+            return {
+                str(k): canonical(v) for k, v in sorted(value.items(), key=lambda kv: str(kv[0]))
+            }
         case tuple() | list():
             return [canonical(v) for v in value]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -65,6 +67,9 @@ class Spec:
     """Mixin of every frozen specification: a canonical JSON form and a digest."""
 
     __slots__ = ()
+
+    # Read by pydantic, which validates machine files: unknown keys are errors, types are strict.
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
 
     def to_json(self) -> dict[str, Any]:
         """Return the canonical JSON object of this specification."""

@@ -92,11 +92,15 @@ class TensorSpec(Spec):
 
     def __post_init__(self) -> None:
         if len(self.dims) != len(self.shape):
-            raise ValueError(f"Tensor {self.name!r} has {len(self.dims)} dims but shape {self.shape}")
+            raise ValueError(
+                f"Tensor {self.name!r} has {len(self.dims)} dims but shape {self.shape}"
+            )
         if self.bits < 1:
             raise ValueError(f"Tensor {self.name!r}: bits must be at least 1, not {self.bits}")
         if any(size < 1 for size in self.shape):
-            raise ValueError(f"Tensor {self.name!r}: every size must be at least 1, not {self.shape}")
+            raise ValueError(
+                f"Tensor {self.name!r}: every size must be at least 1, not {self.shape}"
+            )
 
     @property
     def size(self) -> int:
@@ -136,7 +140,11 @@ class Op(Spec):
     @property
     def iteration_space(self) -> dict[str, int]:
         """Loop bounds by index name."""
-        return {} if self.gemm is None else {k: getattr(self.gemm, k) for k in ("groups", "m", "k", "n")}
+        return (
+            {}
+            if self.gemm is None
+            else {k: getattr(self.gemm, k) for k in ("groups", "m", "k", "n")}
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -218,7 +226,7 @@ class WorkloadGraph(Spec):
 
     def sparsify(self, sparsity: Sparsity, *, first_layer: bool = False) -> "WorkloadGraph":
         """Return this graph with `sparsity` on its weights; see `workloads.pruning.sparsify`."""
-        from workloads.pruning import sparsify  # noqa: PLC0415  (pruning builds graphs)
+        from workloads.pruning import sparsify
 
         return sparsify(self, sparsity, first_layer=first_layer)
 

@@ -18,7 +18,7 @@ class MemoryMode(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BufferParams(Spec):
-    """One on-chip SRAM. Tiles that are replaced while in use occupy two slots (double buffering)."""
+    """One on-chip SRAM; tiles replaced while in use take two slots of it (double buffering)."""
 
     capacity_bytes: int
 

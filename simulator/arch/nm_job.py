@@ -10,11 +10,40 @@ stream slot j of that fold in slot `start(f) + j + r + c`.
 """
 
 from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from simulator.arch.nm_array import Dataflow, NMArray
 from workloads.canonical import Spec
 
-__all__ = ["ArrayJob"]
+__all__ = ["ArrayJob", "fold_interval", "load_slots"]
+
+IntLike = TypeVar("IntLike", int, NDArray[np.int64])
+
+
+def load_slots(arch: NMArray, dataflow: Dataflow, kept: int, group: int) -> int:
+    """Return the slots to load one fold's stationary operand, one value per column and slot."""
+    match dataflow:
+        case Dataflow.OS:
+            return 0
+        case Dataflow.WS:
+            return arch.rows * kept
+        case Dataflow.IS:
+            return arch.rows * group
+
+
+def fold_interval(arch: NMArray, dataflow: Dataflow, load: int, stream: IntLike) -> IntLike:
+    """Return the slots from one fold's stream start to the next one's, for any stream length.
+
+    Overlapped, OS is held to R slots by the drain chain, and the next stationary operand of WS
+    and IS can only be shifted in once the previous swap has passed all R rows.
+    """
+    if not arch.overlap:
+        return load + stream + arch.rows + arch.cols - 2
+    least = arch.rows if dataflow is Dataflow.OS else arch.rows + load
+    return np.maximum(stream, least) if isinstance(stream, np.ndarray) else max(stream, least)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,14 +80,8 @@ class ArrayJob(Spec):
 
     @property
     def load_slots(self) -> int:
-        """Slots to load one fold's stationary operand, one value per column and slot."""
-        match self.dataflow:
-            case Dataflow.OS:
-                return 0
-            case Dataflow.WS:
-                return self.arch.rows * self.kept
-            case Dataflow.IS:
-                return self.arch.rows * self.group
+        """Slots to load one fold's stationary operand."""
+        return load_slots(self.arch, self.dataflow, self.kept, self.group)
 
     @property
     def stream_slots(self) -> int:
@@ -72,16 +95,8 @@ class ArrayJob(Spec):
 
     @property
     def interval(self) -> int:
-        """Slots from one fold's stream start to the next one's.
-
-        Overlapped, OS is held to R slots by the drain chain, and the next stationary operand of
-        WS and IS can only be shifted in once the previous swap has passed all R rows.
-        """
-        if not self.arch.overlap:
-            return self.load_slots + self.stream_slots + self.skew_slots
-        if self.dataflow is Dataflow.OS:
-            return max(self.stream_slots, self.arch.rows)
-        return max(self.stream_slots, self.arch.rows + self.load_slots)
+        """Slots from one fold's stream start to the next one's."""
+        return fold_interval(self.arch, self.dataflow, self.load_slots, self.stream_slots)
 
     @property
     def slots(self) -> int:

@@ -1,0 +1,76 @@
+"""Exhaustive mapping with pruning: the best point of the space of `mapping.space`, proved.
+
+Settings are taken by the array cycles no tiling can beat, candidates by their lower bound; exact
+cycles come from the engine. A candidate whose bound reaches the best exact count found so far,
+and all behind it, cannot win.
+"""
+
+from dataclasses import replace
+
+from mapping.lower import lower_gemm
+from mapping.problem import Problem, TileShape
+from mapping.space import candidates, least_needs, settings, whole_array_cycles
+from mapping.types import Mapping, NoMapping
+from simulator.arch import MemoryMode, NMArray
+from simulator.nm_tile import NMSetting
+from simulator.schedule import OpSchedule
+from simulator.simulate import op_cycles
+
+__all__ = ["exhaustive"]
+
+
+def exhaustive(arch: NMArray, problem: Problem, name: str) -> Mapping:
+    """Return the mapping of `problem` with the fewest cycles in the space.
+
+    Raises NoMapping, naming operator, buffer, need and size, if no tile fits.
+    """
+    floors = [(whole_array_cycles(arch, s, problem), s) for s in settings(arch, problem)]
+    floors.sort(key=lambda pair: pair[0])
+    if arch.memory is MemoryMode.IDEAL:  # no memory, no tiling
+        cycles, setting = floors[0]
+        return _mapping(name, setting, problem.whole, cycles, len(floors))
+    best: Mapping | None = None
+    considered = 0
+    for floor, setting in floors:
+        if best and floor >= best.cycles:
+            break
+        found = candidates(arch, setting, problem)
+        considered += len(found)
+        for index, bound in enumerate(found.bound):
+            if best and bound >= best.cycles:
+                break
+            shape = found.shape(index)
+            cycles = _exact(arch, problem, setting, shape)
+            if best is None or cycles < best.cycles:
+                best = _mapping(name, setting, shape, cycles, 0)
+    if best is None:
+        raise NoMapping(_why(arch, problem, name))
+    return replace(best, considered=considered)
+
+
+def _mapping(
+    name: str, setting: NMSetting, shape: TileShape, cycles: int, considered: int
+) -> Mapping:
+    return Mapping(
+        op=name, setting=setting, shape=shape, cycles=cycles, bound=cycles, considered=considered
+    )
+
+
+def _exact(arch: NMArray, problem: Problem, setting: NMSetting, shape: TileShape) -> int:
+    program, tokens = lower_gemm(arch, problem, setting, shape)
+    return op_cycles(arch, OpSchedule(name="", kind="", program=program, tokens=tokens))
+
+
+def _why(arch: NMArray, problem: Problem, name: str) -> str:
+    """Name the buffer that the least demanding tile of every setting overflows."""
+    needs = [least_needs(arch, s, problem) for s in settings(arch, problem)]
+    for buffer in needs[0]:
+        need = min(found[buffer][0] for found in needs)
+        size = needs[0][buffer][1]
+        if need > size:
+            return (
+                f"Op {name!r} fits no tile in {buffer}: the smallest needs {need} bytes, "
+                f"{buffer}.capacity_bytes is {size}"
+            )
+    sizes = ", ".join(f"{b} {needs[0][b][1]} bytes" for b in needs[0])
+    return f"Op {name!r} fits no tile in all buffers at once ({sizes})"

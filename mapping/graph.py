@@ -1,0 +1,170 @@
+"""Map a whole workload: every operator gets its program."""
+
+import collections.abc as abc
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+from mapping.exhaustive import exhaustive
+from mapping.lower import lower_gemm, lower_stream
+from mapping.problem import Problem
+from mapping.types import MapperResult, Mapping
+from simulator.arch import MemoryMode, NMArray
+from simulator.schedule import Block, OpSchedule, Schedule
+from workloads.graph import Op, OpKind, TensorSpec, WorkloadGraph
+from workloads.pruning import nnz_of
+from workloads.sparsity import Balanced, NofM, Sparsity
+
+__all__ = ["MAPPERS", "map_graph", "skippable"]
+
+Mapper = Callable[[NMArray, Problem, str], Mapping]
+Program = tuple[Block, abc.Mapping[str, int]]
+
+MAPPERS: Final[abc.Mapping[str, Mapper]] = {"exhaustive": exhaustive}
+
+
+def skippable(arch: NMArray, sparsity: Sparsity) -> tuple[int, int] | None:
+    """Return the (N, M) the array can skip by along the reduction, or None if it runs dense.
+
+    The array skips N:M with M up to max_m; balanced banks are N:M with M the bank. Other
+    structures keep their zeros' place: the multiplier is gated, no time is saved. All-zero
+    groups still take one slot, so N is at least 1.
+    """
+    match sparsity:
+        case NofM(n=n, m=m, axis=None) if m <= arch.max_m:
+            return max(1, n if isinstance(n, int) else max(n)), m
+        case Balanced(bank=bank, density=density) if bank <= arch.max_m:
+            return max(1, round(bank * density)), bank
+    return None
+
+
+def map_graph(
+    graph: WorkloadGraph,
+    arch: NMArray,
+    *,
+    mapper: str = "exhaustive",
+    on_op: Callable[[str], None] | None = None,
+) -> MapperResult:
+    """Return every operator of `graph` mapped onto `arch`.
+
+    Raises ValueError for an unknown mapper and NoMapping for an operator that fits no buffer.
+    `on_op` is called with each operator's name when it is mapped.
+    """
+    if mapper not in MAPPERS:
+        raise ValueError(f"Unknown mapper {mapper!r}; known: {', '.join(MAPPERS)}")
+    began = time.perf_counter()
+    work = _GraphMapper(graph, arch, MAPPERS[mapper])
+    ops = []
+    for op in graph.ops:
+        ops.append(work.lower(op))
+        if on_op:
+            on_op(op.name)
+    repeats = {op.name: op.repeat for op in graph.ops}
+    return MapperResult(
+        schedule=Schedule(
+            workload=graph.name,
+            workload_digest=graph.digest(),
+            arch_digest=arch.digest(),
+            sparsity=_sparsity_label(graph),
+            ops=tuple(ops),
+            notes=graph.notes + tuple(work.notes()),
+        ),
+        mappings=tuple(work.mappings),
+        mapper=mapper,
+        cost=sum(m.cycles * repeats[m.op] for m in work.mappings),
+        bound=sum(m.bound * repeats[m.op] for m in work.mappings),
+        considered=work.considered,
+        seconds=time.perf_counter() - began,
+    )
+
+
+def _sparsity_label(graph: WorkloadGraph) -> str:
+    weights = {op.inputs[1] for op in graph.gemm_ops}
+    labels = {str(graph.tensors[w].sparsity) for w in weights} - {"dense"}
+    return ", ".join(sorted(labels)) or "dense"
+
+
+class _GraphMapper:
+    """Maps operators one by one and remembers the problems it has solved."""
+
+    def __init__(self, graph: WorkloadGraph, arch: NMArray, mapper: Mapper) -> None:
+        self.graph, self.arch, self.mapper = graph, arch, mapper
+        self.mappings: list[Mapping] = []
+        self.considered = 0
+        self._solved: dict[Problem, tuple[Mapping, Program]] = {}
+        self._streams: dict[tuple[int, int, int], Program] = {}
+        self._gated: list[tuple[str, str]] = []
+
+    def notes(self) -> list[str]:
+        """Return sentences about weights whose zeros this array cannot skip."""
+        if not self._gated:
+            return []
+        name, label = self._gated[0]
+        note = (
+            f"{len(self._gated)} operators ({name}, ...) with {label} weights run at dense time, "
+            f"zeros gated: the array skips only N:M groups of at most M = {self.arch.max_m}"
+        )
+        return [note]
+
+    def lower(self, op: Op) -> OpSchedule:
+        """Return the program of one operator."""
+        if op.gemm:
+            return self._gemm(op)
+        if op.kind in (OpKind.RESHAPE, OpKind.OPAQUE) or self.arch.memory is MemoryMode.IDEAL:
+            return OpSchedule(name=op.name, kind=op.kind.value, program=(), repeat=op.repeat)
+        return self._stream(op)
+
+    def _gemm(self, op: Op) -> OpSchedule:
+        assert op.gemm is not None
+        weight = self.graph.tensors[op.inputs[1]]
+        compressed = skippable(self.arch, weight.sparsity)
+        if compressed is None and str(weight.sparsity) != "dense":
+            self._gated.append((op.name, str(weight.sparsity)))
+        problem = Problem(gemm=op.gemm, window=op.window, compressed=compressed)
+        if problem not in self._solved:
+            found = self.mapper(self.arch, problem, op.name)
+            self.considered += found.considered
+            program = lower_gemm(self.arch, problem, found.setting, found.shape)
+            self._solved[problem] = found, program
+        mapping, (block, tokens) = self._solved[problem]
+        self.mappings.append(replace(mapping, op=op.name))
+        s, t = mapping.setting, mapping.shape
+        results = op.gemm.groups * op.gemm.m * op.gemm.n
+        return OpSchedule(
+            name=op.name,
+            kind=op.kind.value,
+            program=block,
+            tokens=tokens,
+            repeat=op.repeat,
+            macs_dense=op.gemm.macs,
+            macs_effectual=op.gemm.m * self._nonzeros(weight, op),
+            # Fused element-wise work sits on the output path: events, no time of its own.
+            counts={("vector", "op", "full"): results * len(op.post)} if op.post else {},
+            detail={
+                "dataflow": s.dataflow.value,
+                "nm": f"{s.kept}:{s.group}" if s.indexed else f"dense/{s.group}",
+                "tile": f"{t.units}x {t.m}x{t.k}x{t.n} {t.order}",
+            },
+        )
+
+    def _nonzeros(self, weight: TensorSpec, op: Op) -> int:
+        assert op.gemm is not None
+        if weight.parameter:
+            return nnz_of(self.graph, weight.name)
+        return op.gemm.groups * op.gemm.k * op.gemm.n
+
+    def _stream(self, op: Op) -> OpSchedule:
+        tensors = self.graph.tensors
+        read = sum(-(-tensors[t].size * tensors[t].bits // 8) for t in op.inputs)
+        out = tensors[op.output]
+        write = -(-out.size * out.bits // 8)
+        size = max(out.size, *(tensors[t].size for t in op.inputs)) if op.inputs else out.size
+        work = 0 if op.kind is OpKind.MOVE else size * op.passes
+        key = (read, write, work)
+        if key not in self._streams:
+            self._streams[key] = lower_stream(self.arch, *key)
+        block, tokens = self._streams[key]
+        return OpSchedule(
+            name=op.name, kind=op.kind.value, program=block, tokens=tokens, repeat=op.repeat
+        )

@@ -1,0 +1,100 @@
+"""One tile of a GEMM on the NMArray: its controller job and its on-chip events."""
+
+from dataclasses import dataclass
+
+from simulator.arch import ArrayJob, Dataflow, NMArray
+from simulator.counts import Counts
+from workloads.canonical import Spec
+
+__all__ = ["NMSetting", "Tile", "encoded_bits", "tile_events", "tile_job"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NMSetting(Spec):
+    """Run-time setting of the array: dataflow, N kept of each group of M, and the storage format.
+
+    `indexed` says whether the weights are stored compressed (value and index) or dense.
+    """
+
+    dataflow: Dataflow
+    kept: int
+    group: int
+    indexed: bool
+
+    @property
+    def index_bits(self) -> int:
+        """Stored bits of one index: ceil(log2 M)."""
+        return (self.group - 1).bit_length() if self.indexed else 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tile(Spec):
+    """A block of the iteration space: `groups` products of (m, k) by (k, n)."""
+
+    groups: int
+    m: int
+    k: int
+    n: int
+
+
+def tile_job(arch: NMArray, setting: NMSetting, tile: Tile) -> ArrayJob:
+    """Return the controller job of `tile`, all its folds back to back.
+
+    OS folds cover R of m and C of n; WS folds R * M of k and C of n; IS folds R * M of k and C
+    of m (design 4.1). Ragged folds cost the same as full ones.
+    """
+    rows, cols, group = arch.rows, arch.cols, setting.group
+    match setting.dataflow:
+        case Dataflow.OS:
+            folds, length = -(-tile.m // rows) * -(-tile.n // cols), -(-tile.k // group)
+        case Dataflow.WS:
+            folds, length = -(-tile.k // (rows * group)) * -(-tile.n // cols), tile.m
+        case Dataflow.IS:
+            folds, length = -(-tile.k // (rows * group)) * -(-tile.m // cols), tile.n
+    return ArrayJob(
+        arch=arch,
+        dataflow=setting.dataflow,
+        kept=setting.kept,
+        group=group,
+        length=length,
+        folds=tile.groups * folds,
+    )
+
+
+def encoded_bits(setting: NMSetting, tile: Tile) -> tuple[int, int]:
+    """Return (value bits, index bits) of the stored weights of `tile`, int8 values.
+
+    Indexed weights keep N values of every group, the last group of a ragged k included.
+    """
+    if not setting.indexed:
+        return 8 * tile.groups * tile.k * tile.n, 0
+    kept = tile.groups * -(-tile.k // setting.group) * setting.kept * tile.n
+    return 8 * kept, setting.index_bits * kept
+
+
+def tile_events(arch: NMArray, setting: NMSetting, tile: Tile, *, first_k: bool) -> Counts:
+    """Return the buffer reads and writes, in bits, while `tile` runs on the array.
+
+    Only valid lanes are read: ragged edges cost time, not accesses. Partial sums live in the
+    output buffer; every reduction fold after the first reads them back (`first_k` is False when
+    an earlier tile of the same output already wrote them).
+    """
+    m_folds = -(-tile.m // (arch.rows if setting.dataflow is Dataflow.OS else arch.cols))
+    n_folds = -(-tile.n // arch.cols)
+    k_folds = -(-tile.k // (arch.rows * setting.group))
+    match setting.dataflow:
+        case Dataflow.OS:
+            act_reads, weight_reads, writes = n_folds, m_folds, 1
+        case Dataflow.WS:
+            act_reads, weight_reads, writes = n_folds, 1, k_folds
+        case Dataflow.IS:
+            act_reads, weight_reads, writes = 1, m_folds, k_folds
+    values, indices = encoded_bits(setting, tile)
+    sums = arch.acc_bits * tile.groups * tile.m * tile.n
+    return {
+        ("act_buffer", "read", "full"): 8 * act_reads * tile.groups * tile.m * tile.k,
+        ("weight_buffer", "read", "full"): weight_reads * values,
+        ("weight_buffer", "read", "metadata"): weight_reads * indices,
+        ("out_buffer", "write", "full"): sums * writes,
+        ("out_buffer", "read", "full"): sums * (writes - first_k),
+    }

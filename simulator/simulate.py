@@ -1,0 +1,155 @@
+"""Run a schedule: exact cycles, the causes of the array's waits, and counted events."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Final
+
+import numpy as np
+
+from simulator.arch import MemoryMode, NMArray
+from simulator.counts import Event, add, scale
+from simulator.engine import program_cycles, unit_cycles, without
+from simulator.result import OP_RECORD, STALLS, Provenance, Result
+from simulator.schedule import OpSchedule, Schedule, Step, Unit, verify_schedule
+
+__all__ = ["VERSION", "op_cycles", "simulate"]
+
+VERSION: Final = "0.1.0"
+
+
+def op_cycles(arch: NMArray, op: OpSchedule) -> int:
+    """Return the cycles of one execution of `op` under the machine's memory mode."""
+    match arch.memory:
+        case MemoryMode.MODELLED:
+            return program_cycles(op.program, op.tokens)
+        case MemoryMode.IDEAL:
+            return unit_cycles(op)[Unit.ARRAY]
+        case MemoryMode.STEADY:
+            return max(unit_cycles(op).values())
+
+
+def simulate(
+    schedule: Schedule,
+    arch: NMArray,
+    *,
+    seed: int = 0,
+    on_op: Callable[[str], None] | None = None,
+) -> Result:
+    """Return the exact result of running `schedule` on `arch`, operator after operator.
+
+    Raises ValueError if the schedule was made for another machine or can never finish.
+    `on_op` is called with each operator's name when it is done.
+    """
+    if schedule.arch_digest != arch.digest():
+        raise ValueError(
+            f"Schedule of {schedule.workload!r} was made for another machine: its digest is "
+            f"{schedule.arch_digest[:12]}, this machine's {arch.digest()[:12]}"
+        )
+    verify_schedule(schedule)
+    records = np.zeros(len(schedule.ops), dtype=OP_RECORD)
+    counts: list[dict[Event, int]] = []
+    known: dict[Any, tuple[int, dict[str, int]]] = {}
+    for index, op in enumerate(schedule.ops):
+        # Operators lowered alike share one program object; their time is the same.
+        key = id(op.program)
+        if key not in known:
+            known[key] = _causes(arch, op)
+        events = _events(op)
+        _record(records[index], arch, op, *known[key], events)
+        counts.append(scale(events, op.repeat))
+        if on_op:
+            on_op(op.name)
+    return Result(
+        workload=schedule.workload,
+        sparsity=schedule.sparsity,
+        arch=arch,
+        cycles=int(records["cycles"].sum()),
+        counts=add(counts),
+        per_op=records,
+        notes=schedule.notes,
+        provenance=Provenance(
+            workload_digest=schedule.workload_digest,
+            arch_digest=schedule.arch_digest,
+            schedule_digest=schedule.digest(),
+            seed=seed,
+            version=VERSION,
+        ),
+    )
+
+
+def _without_latency(step: Step) -> Step:
+    return replace(step, latency=0)
+
+
+def _without_stores(step: Step) -> Step:
+    return replace(step, latency=0, cycles=0 if step.label == "store" else step.cycles)
+
+
+def _causes(arch: NMArray, op: OpSchedule) -> tuple[int, dict[str, int]]:
+    """Return cycles of one execution and how they split into compute and causes of waiting.
+
+    A cause is what vanishes when it is taken away, in this order: DRAM latency, write-back,
+    operand transfers; then the array's own fill and load. So the parts are never negative and
+    sum to the cycles.
+    """
+    units = unit_cycles(op)
+    total = op_cycles(arch, op)
+    no_latency = no_stores = total
+    if arch.memory is MemoryMode.MODELLED:
+        no_latency = program_cycles(without(op.program, _without_latency), op.tokens)
+        no_stores = program_cycles(without(op.program, _without_stores), op.tokens)
+    vector = 0 if arch.memory is MemoryMode.IDEAL else units[Unit.VECTOR]
+    busy = sum(step.busy * times for step, times in op.steps())
+    return total, {
+        "compute": busy,
+        "pipeline": units[Unit.ARRAY] - busy,
+        "vector": vector,
+        "latency": total - no_latency,
+        "store": no_latency - no_stores,
+        "bandwidth": no_stores - units[Unit.ARRAY] - vector,
+    }
+
+
+def _events(op: OpSchedule) -> dict[Event, int]:
+    """Return the events of one execution; multiplier uses split by their weight's value."""
+    events = add([op.counts, *(scale(step.counts, times) for step, times in op.steps())])
+    offered = events.pop(("mac", "int8", "offered"), 0)
+    if offered:
+        events["mac", "int8", "full"] = op.macs_effectual
+        events["mac", "int8", "gated"] = offered - op.macs_effectual
+    return events
+
+
+def _bytes(events: dict[Event, int], action: str) -> int:
+    return sum(-(-v // 8) for (c, a, _), v in events.items() if (c, a) == ("dram", action))
+
+
+def _record(
+    row: Any,
+    arch: NMArray,
+    op: OpSchedule,
+    cycles: int,
+    causes: dict[str, int],
+    events: dict[Event, int],
+) -> None:
+    times = op.repeat
+    units = unit_cycles(op)
+    values: dict[str, Any] = {
+        "name": op.name,
+        "kind": op.kind,
+        "cycles": cycles * times,
+        "macs_dense": op.macs_dense * times,
+        "macs_effectual": op.macs_effectual * times,
+        "array_busy": causes["compute"] * times,
+        "array_cycles": units[Unit.ARRAY] * times,
+        "dma_cycles": units[Unit.DMA] * times,
+        "vector_cycles": units[Unit.VECTOR] * times,
+        **{f"stall_{cause}": causes[cause] * times for cause in STALLS},
+        "dram_read_bytes": _bytes(events, "read") * times,
+        "dram_write_bytes": _bytes(events, "write") * times,
+        "utilisation": op.macs_effectual / (arch.peak_macs_per_cycle * max(cycles, 1)),
+        "bottleneck": max(causes, key=lambda c: causes[c]) if cycles else "",
+        **op.detail,
+    }
+    for name, value in values.items():
+        row[name] = value

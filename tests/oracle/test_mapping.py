@@ -1,0 +1,147 @@
+"""The mapper against brute force, and its vectorised closed forms against the lowered program."""
+
+import hypothesis.strategies as st
+import numpy as np
+from hypothesis import given, settings
+
+from mapping.exhaustive import exhaustive
+from mapping.lower import lower_gemm
+from mapping.problem import Problem
+from mapping.space import _array_cycles, _needs, _tiles, candidates
+from mapping.space import settings as array_settings
+from simulator.arch.load import load_arch
+from simulator.counts import add, scale
+from simulator.engine import program_cycles, unit_cycles
+from simulator.schedule import OpSchedule, Schedule, Unit, verify_schedule
+from workloads.graph import Gemm, Window
+
+sizes = st.integers(1, 60)
+
+
+@st.composite
+def problems(draw):
+    """Draw a GEMM, a batched product or a (grouped) convolution, dense or N:M."""
+    compressed = draw(st.sampled_from([None, (1, 4), (2, 4), (2, 8), (3, 5)]))
+    groups = draw(st.sampled_from([1, 1, 2, 7]))
+    if draw(st.booleans()):
+        gemm = Gemm(groups=groups, m=draw(sizes), k=draw(sizes), n=draw(sizes))
+        return Problem(gemm=gemm, window=None, compressed=compressed)
+    kernel, stride, pad = draw(st.sampled_from([(1, 2, 0), (3, 1, 1), (3, 2, 1), (2, 3, 0)]))
+    size = draw(st.integers(4, 11))
+    window = Window(
+        batch=draw(st.sampled_from([1, 2, 3])),
+        image=(size, size),
+        channels=draw(st.integers(1, 9)),
+        kernel=(kernel, kernel),
+        stride=(stride, stride),
+        padding=(pad,) * 4,
+    )
+    gemm = Gemm(
+        groups=groups,
+        m=window.batch * window.out[0] * window.out[1],
+        k=kernel * kernel * window.channels,
+        n=draw(st.integers(1, 20)),
+    )
+    return Problem(gemm=gemm, window=window, compressed=compressed)
+
+
+@st.composite
+def machines(draw):
+    """Draw a small array whose buffers often force tiling."""
+    buffers = {
+        name: {"capacity_bytes": draw(st.sampled_from([700, 2000, 9000, 10**6]))}
+        for name in ("act_buffer", "weight_buffer", "out_buffer")
+    }
+    return load_arch(
+        "nm-tiny",
+        rows=draw(st.integers(1, 5)),
+        cols=draw(st.integers(1, 5)),
+        macs_per_pe=draw(st.integers(1, 3)),
+        overlap=draw(st.booleans()),
+        dataflow=draw(st.sampled_from([None, "os", "ws", "is"])),
+        dram={"bandwidth_bytes_per_s": draw(st.sampled_from([10**8, 10**9, 10**10]))},
+        **buffers,
+    )
+
+
+def exact(arch, problem, setting, shape):
+    program, tokens = lower_gemm(arch, problem, setting, shape)
+    op = OpSchedule(name="op", kind="gemm", program=program, tokens=tokens)
+    verify_schedule(
+        Schedule(workload="", workload_digest="", arch_digest="", sparsity="", ops=(op,))
+    )
+    return op
+
+
+@given(machines(), problems())
+@settings(max_examples=15)
+def test_exhaustive_mapping_equals_brute_force_over_its_space(arch, problem):
+    costs = [
+        program_cycles(*lower_gemm(arch, problem, s, found.shape(i)))
+        for s in array_settings(arch, problem)
+        for found in [candidates(arch, s, problem)]
+        for i in range(len(found))
+    ]
+    if costs:
+        assert exhaustive(arch, problem, "op").cycles == min(costs)
+
+
+@given(machines(), problems(), st.integers(0, 2**32 - 1))
+def test_bound_and_array_cycles_of_every_candidate_agree_with_its_program(arch, problem, seed):
+    rng = np.random.default_rng(seed)
+    for setting in array_settings(arch, problem):
+        found = candidates(arch, setting, problem)
+        if not len(found):
+            continue
+        array = _array_cycles(arch, setting, problem, found.tiles)
+        for i in rng.integers(0, len(found), 3):
+            op = exact(arch, problem, setting, found.shape(i))
+            assert unit_cycles(op)[Unit.ARRAY] == array[i]
+            assert program_cycles(op.program, op.tokens) >= found.bound[i]
+
+
+@given(machines(), problems())
+def test_buffer_needs_of_every_candidate_cover_what_its_steps_write(arch, problem):
+    """A tile's bytes times its slots never exceed the capacity, read off the lowered program."""
+    setting = array_settings(arch, problem)[0]
+    found = candidates(arch, setting, problem)
+    for i in range(0, len(found), 7):
+        op = exact(arch, problem, setting, found.shape(i))
+        for name in ("act", "weight"):
+            key = (f"{name}_buffer", "write")
+            slots = op.tokens[f"{name}.free"]
+            for step, _ in op.steps():
+                bits = sum(v for (c, a, _), v in step.counts.items() if (c, a) == key)
+                assert slots * -(-bits // 8) <= getattr(arch, f"{name}_buffer").capacity_bytes
+
+
+@given(machines(), problems())
+def test_least_needs_never_exceed_any_tile_that_fits(arch, problem):
+    setting = array_settings(arch, problem)[0]
+    tiles = _tiles(arch, setting, problem)
+    needs = _needs(problem, setting, tiles)
+    assert all(len(need) == len(tiles.m) and (need > 0).all() for need in needs)
+
+
+@given(machines(), problems())
+def test_traffic_of_the_best_mapping_reconciles_with_encoded_sizes(arch, problem):
+    """Outputs are written once; every operand is read at least once, whole."""
+    setting = array_settings(arch, problem)[0]
+    found = candidates(arch, setting, problem)
+    if not len(found):
+        return
+    op = exact(arch, problem, setting, found.shape(0))
+    events = add(scale(step.counts, times) for step, times in op.steps())
+    gemm = problem.gemm
+    assert events["dram", "write", "full"] == 8 * gemm.groups * gemm.m * gemm.n
+    values, indices = problem.weight_bits(setting, problem.units, gemm.k, gemm.n)
+    read = events["weight_buffer", "write", "full"]
+    # Tiles split the reduction in whole groups, so each pass reads exactly the encoded weights.
+    assert read % values == 0
+    assert events.get(("weight_buffer", "write", "metadata"), 0) * values == read * indices
+    act = events["act_buffer", "write", "full"]
+    assert events["dram", "read", "full"] == read + act
+    assert (
+        sum(v for (c, _, _), v in events.items() if c == "mac")
+        >= gemm.macs * (setting.kept / setting.group) - 1e-6
+    )
