@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import Final
 
 from mapping.exhaustive import exhaustive
-from mapping.lower import lower_gemm, lower_stream
+from mapping.lower import lower_gemm
 from mapping.problem import Problem
+from mapping.stream import Stream, map_stream
 from mapping.types import MapperResult, Mapping
 from simulator.arch import MemoryMode, NMArray
 from simulator.schedule import Block, OpSchedule, Schedule
@@ -93,7 +94,7 @@ class _GraphMapper:
         self.mappings: list[Mapping] = []
         self.considered = 0
         self._solved: dict[Problem, tuple[Mapping, Program]] = {}
-        self._streams: dict[tuple[int, int, int], Program] = {}
+        self._streams: dict[Stream, Program] = {}
         self._gated: list[tuple[str, str]] = []
 
     def notes(self) -> list[str]:
@@ -161,10 +162,10 @@ class _GraphMapper:
         write = -(-out.size * out.bits // 8)
         size = max(out.size, *(tensors[t].size for t in op.inputs)) if op.inputs else out.size
         work = 0 if op.kind is OpKind.MOVE else size * op.passes
-        key = (read, write, work)
-        if key not in self._streams:
-            self._streams[key] = lower_stream(self.arch, *key)
-        block, tokens = self._streams[key]
+        stream = Stream(read_bytes=read, write_bytes=write, ops=work)
+        if stream not in self._streams:
+            self._streams[stream] = map_stream(self.arch, stream)
+        block, tokens = self._streams[stream]
         return OpSchedule(
             name=op.name, kind=op.kind.value, program=block, tokens=tokens, repeat=op.repeat
         )

@@ -1,4 +1,4 @@
-"""Lowering: a mapped operator becomes a folded program of DMA, array and vector steps."""
+"""Lowering: a mapped GEMM becomes a folded program of DMA and array steps."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from simulator.arch import NMArray
 from simulator.nm_tile import NMSetting, tile_events, tile_job
 from simulator.schedule import Block, Repeat, Step, Unit
 
-__all__ = ["GemmProgram", "dma_cycles", "lower_gemm", "lower_stream"]
+__all__ = ["GemmProgram", "dma_cycles", "lower_gemm"]
 
 Sizes = dict[str, int]
 
@@ -195,66 +195,3 @@ def lower_gemm(
     """Return the program of a mapped GEMM and its initial tokens."""
     builder = GemmProgram(arch, problem, setting, shape)
     return builder.program(), builder.tokens()
-
-
-def lower_stream(
-    arch: NMArray, read: int, write: int, work: int
-) -> tuple[Block, Mapping[str, int]]:
-    """Return the program of an operator that streams through the vector unit.
-
-    `read` and `write` are bytes, `work` element operations. The activation buffer is cut into
-    two input and two output slots; chunks are equal but for the last, which takes the rest.
-    """
-    slot = arch.act_buffer.capacity_bytes // 4
-    chunks = -(-max(read, write) // slot)
-    while max(x - (chunks - 1) * (x // chunks) for x in (read, write)) > slot:
-        chunks += 1
-    amounts = [(x // chunks, x - (chunks - 1) * (x // chunks)) for x in (read, write, work)]
-    (r0, r1), (w0, w1), (v0, v1) = amounts
-
-    def load(size: int) -> Step:
-        counts = {("dram", "read", "full"): 8 * size, ("act_buffer", "write", "full"): 8 * size}
-        return Step(
-            unit=Unit.DMA,
-            label="load",
-            cycles=dma_cycles(arch, 8 * size),
-            latency=arch.dram.latency_cycles,
-            waits=("in.free",),
-            releases=("in.full",),
-            counts=counts,
-        )
-
-    def compute(size: int, ops: int) -> Step:
-        counts = {("act_buffer", "read", "full"): 8 * size, ("vector", "op", "full"): ops}
-        return Step(
-            unit=Unit.VECTOR,
-            label="vector",
-            cycles=-(-ops // arch.vector_lanes),
-            waits=("in.full", "out.free"),
-            releases=("in.free", "out.full"),
-            counts=counts,
-        )
-
-    def store(size: int) -> Step:
-        counts = {
-            ("act_buffer", "write", "full"): 8 * size,
-            ("act_buffer", "read", "full"): 8 * size,
-            ("dram", "write", "full"): 8 * size,
-        }
-        return Step(
-            unit=Unit.DMA,
-            label="store",
-            cycles=dma_cycles(arch, 8 * size),
-            waits=("out.full",),
-            releases=("out.free",),
-            counts=counts,
-        )
-
-    tokens = {"in.free": 2, "out.free": 2}
-    tail = (load(r1), compute(r1, v1))
-    if chunks == 1:
-        return (*tail, store(w1)), tokens
-    head = (load(r0), compute(r0, v0))
-    body: Block = (*head, store(w0))
-    repeat: Block = (Repeat(times=chunks - 2, body=body),) if chunks > 2 else ()
-    return (*head, *repeat, *tail, store(w0), store(w1)), tokens

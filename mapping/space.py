@@ -16,7 +16,14 @@ from simulator.arch import Dataflow, NMArray
 from simulator.arch.nm_job import fold_interval, load_slots
 from simulator.nm_tile import NMSetting, tile_job
 
-__all__ = ["Candidates", "candidates", "least_needs", "settings", "whole_array_cycles"]
+__all__ = [
+    "Candidates",
+    "candidates",
+    "least_needs",
+    "settings",
+    "split_counts",
+    "whole_array_cycles",
+]
 
 Ints = NDArray[np.int64]
 
@@ -87,11 +94,16 @@ def _quanta(arch: NMArray, s: NMSetting, p: Problem) -> tuple[int, int, int]:
     return (p.row if p.window else m), k, n
 
 
+def split_counts(limit: int) -> list[int]:
+    """Return the numbers of parts to try, up to `limit`: 1, 2, 3, 4, 6, 8, 12, 16, 24 ..."""
+    return sorted({min(p << e, limit) for p in (2, 3) for e in range(limit.bit_length())} | {1})
+
+
 def _sizes(extent: int, quantum: int) -> Ints:
     """Return the tile sizes that split `extent` into equal parts of whole quanta."""
     units = -(-extent // quantum)
-    parts = {min(p << e, units) for p in (2, 3) for e in range(units.bit_length())} | {1}
-    return np.array(sorted({min(-(-units // p) * quantum, extent) for p in parts}), dtype=np.int64)
+    sizes = {min(-(-units // part) * quantum, extent) for part in split_counts(units)}
+    return np.array(sorted(sizes), dtype=np.int64)
 
 
 def _tiles(arch: NMArray, s: NMSetting, p: Problem) -> _Tiles:

@@ -116,7 +116,7 @@ def test_verify_schedule_names_the_step_that_waits_in_vain():
 
 def test_verify_schedule_refuses_a_loop_that_leaks_tokens():
     step = Step(unit=Unit.DMA, label="load act", cycles=1, releases=("act.full",))
-    with pytest.raises(ValueError, match="repeated body changes the tokens of 'act.full'"):
+    with pytest.raises(ValueError, match=r"repeated body changes the tokens of 'act\.full'"):
         verify_schedule(schedule((Repeat(times=2, body=(step,)),), {}))
 
 

@@ -1,0 +1,102 @@
+from dataclasses import fields, is_dataclass
+
+import pytest
+
+from simulator.arch import Dataflow, MemoryMode, NMArray
+from simulator.arch.load import PRESETS, load_arch, read_arch_file
+
+
+def keys_of(spec, prefix=""):
+    for field in fields(spec):
+        value = getattr(spec, field.name)
+        if is_dataclass(value):
+            yield from keys_of(value, f"{prefix}{field.name}.")
+        else:
+            yield f"{prefix}{field.name}"
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_preset_gives_a_source_for_every_number(name):
+    arch = load_arch(name)
+    settings = {"dataflow", "memory"}  # how to run it, not what it is
+    assert set(keys_of(arch)) - settings == set(read_arch_file(name).sources)
+
+
+def test_sat_preset_is_the_array_usually_quoted_for_sat():
+    arch = load_arch("sat-vcu1525")
+    assert (arch.rows, arch.cols, arch.max_m, arch.clock_hz) == (32, 32, 16, 200_000_000)
+
+
+def test_override_of_a_nested_field_keeps_its_siblings():
+    arch = load_arch("systolic", dram={"latency_cycles": 7}, dataflow="os", memory="ideal")
+    assert arch.dram.latency_cycles == 7
+    assert arch.dram.bandwidth_bytes_per_s == load_arch("systolic").dram.bandwidth_bytes_per_s
+    assert (arch.dataflow, arch.memory) == (Dataflow.OS, MemoryMode.IDEAL)
+
+
+def test_parameters_pass_through_unchanged():
+    arch = load_arch("nm-tiny")
+    assert load_arch(arch) == arch
+    assert isinstance(load_arch(arch, rows=2), NMArray)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        ({"rowz": 3}, r"^systolic: unknown key 'rowz'; known: rows, cols, max_m"),
+        ({"dram": {"bw": 3}}, r"unknown key 'dram\.bw'; known: bandwidth_bytes_per_s, latency"),
+        ({"rows": "x"}, r"^systolic: rows is 'x': input should be a valid integer"),
+        ({"rows": 2.5}, r"rows is 2\.5: input should be a valid integer"),
+        ({"rows": 0}, r"rows must be at least 1, not 0"),
+        ({"dataflow": "xs"}, r"dataflow is 'xs': input should be 'os', 'ws' or 'is'"),
+        ({"memory": "magic"}, r"memory is 'magic': input should be 'modelled', 'ideal' or"),
+        (
+            {"dram": {"bandwidth_bytes_per_s": -5}},
+            r"_per_s must be at least 1, not -5",
+        ),
+        ({"dram": {"latency_cycles": -1}}, r"latency_cycles must be at least 0, not -1"),
+        ({"act_buffer": {"capacity_bytes": 0}}, r"capacity_bytes must be at least 1, not 0"),
+        ({"max_m": 65}, r"max_m must be at most 64, not 65"),
+        ({"macs_per_pe": 2}, r"macs_per_pe must be at most max_m = 1, not 2"),
+    ],
+)
+def test_bad_override_is_named_with_what_is_allowed(overrides, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        load_arch("systolic", **overrides)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (
+            "base: sat-vcu1525\nparameters:\n  rows: -2\n",
+            r"a\.yaml: NMArray rows must be",
+        ),
+        ("base: sat-vcu1525\nparameters:\n  rowz: 2\n", r"a\.yaml, line 3: unknown key 'rowz'"),
+        ("base: sat\n", r"a\.yaml, line 1: unknown base 'sat'; known: nm-tiny"),
+        ("machine: tpu\n", r"a\.yaml, line 1: unknown machine 'tpu'; known: nm_array"),
+        ("colour: red\n", r"a\.yaml, line 1: unknown key 'colour'; known: machine"),
+        ("machine: nm_array\nparameters: {rows: 2}\n", r"a\.yaml: parameter 'cols' is missing"),
+        ("a: [1\nb: }", r"a\.yaml, line 2: not valid YAML"),
+        ("- 1\n", r"a\.yaml: a machine file is a mapping with keys machine"),
+        ("", r"a\.yaml: a machine file is a mapping"),
+        ("!!python/object/apply:os.system ['true']", r"a\.yaml, line 1: not valid YAML"),
+        ("machine: [1]\n", r"a\.yaml, line 1: unknown machine"),
+        ("base: sat-vcu1525\nparameters:\n  dram: 5\n", r"a\.yaml, line 3: dram is 5"),
+    ],
+)
+def test_bad_machine_file_is_named_with_line_and_key(tmp_path, text, sentence):
+    path = tmp_path / "a.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=sentence):
+        load_arch(path)
+
+
+def test_unknown_preset_lists_the_known_ones():
+    with pytest.raises(ValueError, match=r"Unknown arch 'sta'; known presets: nm-tiny, sat"):
+        load_arch("sta")
+
+
+def test_missing_machine_file_is_named():
+    with pytest.raises(ValueError, match=r"Arch file 'no/such\.yaml' does not exist"):
+        load_arch("no/such.yaml")
