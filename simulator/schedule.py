@@ -7,12 +7,12 @@ tokens, and the whole program is a timed event graph whose exact time has a clos
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
 from simulator.counts import Counts
-from workloads.canonical import Spec
+from workloads.canonical import Spec, digest
 
 __all__ = ["Block", "OpSchedule", "Repeat", "Schedule", "Step", "Unit", "verify_schedule"]
 
@@ -104,6 +104,13 @@ class Schedule(Spec):
     sparsity: str
     ops: tuple[OpSchedule, ...]
     notes: tuple[str, ...] = ()
+
+    def digest(self) -> str:
+        """Return the sha256 of the schedule; a program shared by operators is hashed once."""
+        programs = {id(op.program): op.program for op in self.ops}
+        known = {key: digest(program) for key, program in programs.items()}
+        ops = [(known[id(op.program)], replace(op, program=())) for op in self.ops]
+        return digest([self.workload_digest, self.arch_digest, self.sparsity, ops])
 
 
 def _balance(block: Block, balance: dict[str, int], op: str) -> None:

@@ -128,3 +128,9 @@ def test_step_with_negative_cycles_is_refused():
 def test_repeat_of_zero_times_is_refused():
     with pytest.raises(ValueError, match="at least once, not 0 times"):
         Repeat(times=0, body=())
+
+
+def test_schedule_digest_follows_its_programs():
+    steps = [Step(unit=Unit.DMA, label="load", cycles=c) for c in (1, 2)]
+    one, other = (schedule((step,), {}) for step in steps)
+    assert one.digest() == schedule((steps[0],), {}).digest() != other.digest()

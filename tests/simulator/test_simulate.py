@@ -7,7 +7,7 @@ from simulator.counts import total
 from simulator.result import STALLS
 from simulator.simulate import simulate
 from workloads.gemm import gemm_graph
-from workloads.sparsity import Balanced, NofM, Unstructured
+from workloads.sparsity import Balanced, Dense, NofM, Unstructured
 from workloads.zoo import build
 
 

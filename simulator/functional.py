@@ -1,0 +1,53 @@
+"""Values, not time: a GEMM's int32 results by the very beats the array receives.
+
+Operands are compressed, packed into the array's operand beats, multiplied as its PEs select
+them, and unpacked again; so the result depends on the storage format, the indices and the fold
+order exactly as the hardware's does, and equals a plain integer product bit for bit.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.arch import NMArray
+from simulator.nm_tile import NMSetting, Tile, tile_job
+from simulator.units.nm_array import respond
+from simulator.units.nm_beats import pack, unpack
+from workloads.graph import Window
+
+__all__ = ["im2col", "product"]
+
+Int8 = NDArray[np.int8]
+
+BEAT_ITEMS = 1 << 22
+"""Operand items unrolled into beats at a time: bounds memory, not results."""
+
+
+def im2col(window: Window, image: Int8) -> Int8:
+    """Return the GEMM's activations int8[m, k] of an image int8[batch, h, w, channels].
+
+    m runs over (batch, out h, out w), k over (kh, kw, channel) with the channel fastest; border
+    positions are zero.
+    """
+    top, left, bottom, right = window.padding
+    padded = np.pad(image, ((0, 0), (top, bottom), (left, right), (0, 0)))
+    span = [d * (k - 1) + 1 for d, k in zip(window.dilation, window.kernel, strict=True)]
+    patches = np.lib.stride_tricks.sliding_window_view(padded, span, axis=(1, 2))
+    (sh, sw), (dh, dw) = window.stride, window.dilation
+    patches = patches[:, ::sh, ::sw, :, ::dh, ::dw].transpose(0, 1, 2, 4, 5, 3)
+    return np.ascontiguousarray(patches).reshape(-1, patches[0, 0, 0].size)
+
+
+def product(arch: NMArray, setting: NMSetting, act: Int8, weight: Int8) -> NDArray[np.int32]:
+    """Return act int8[m, k] times weight int8[k, n] as `arch` computes it, int32[m, n].
+
+    Raises ValueError if a group of the weights holds more than N non-zeros.
+    """
+    (m, k), n = act.shape, weight.shape[1]
+    rows = max(1, BEAT_ITEMS // (k * -(-n // arch.cols)))
+    parts = []
+    for start in range(0, m, rows):
+        part = act[start : start + rows]
+        job = tile_job(arch, setting, Tile(groups=1, m=len(part), k=k, n=n))
+        beats = respond(job, pack(job, part, weight))
+        parts.append(unpack(job, beats, m=len(part), n=n))
+    return np.concatenate(parts)
