@@ -1,1 +1,56 @@
-"""frontends"""
+"""Front ends: every source of a workload, one graph.
+
+Formats with heavy libraries (ONNX) are imported when a file asks for them, not before.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from workloads.errors import WorkloadError
+from workloads.frontends.scalesim import load_scalesim
+from workloads.graph import WorkloadGraph
+from workloads.zoo import ZOO, build
+
+__all__ = ["WorkloadError", "load", "load_scalesim"]
+
+
+def load(source: str | Path | WorkloadGraph, **options: Any) -> WorkloadGraph:
+    """Return the workload that `source` names, with the options of its kind.
+
+    A zoo name takes the network's sizes (image, batch, length, prefill, decode); an .onnx path
+    takes inputs and batch; a SCALE-Sim topology .csv and a graph take none. Raises ValueError
+    (WorkloadError for files) naming what was found and what is known.
+
+    >>> load("resnet9", batch=2).name
+    'resnet9'
+    """
+    if isinstance(source, WorkloadGraph):
+        _no_options("A workload graph", options)
+        return source
+    if isinstance(source, str) and source in ZOO:
+        return build(source, **options)
+    path = Path(source)
+    match path.suffix.lower():
+        case ".onnx":
+            from workloads.frontends.onnx import load_onnx
+
+            _known_options(f"{path}", options, ("inputs", "batch", "fuse"))
+            return load_onnx(path, **options)
+        case ".csv":
+            _no_options(f"{path}", options)
+            return load_scalesim(path)
+    raise WorkloadError(
+        f"Unknown workload {str(source)!r}: give a network ({', '.join(ZOO)}), "
+        "an .onnx file or a SCALE-Sim topology .csv"
+    )
+
+
+def _no_options(what: str, options: dict[str, Any]) -> None:
+    if options:
+        raise WorkloadError(f"{what} takes no options, but {', '.join(options)} was given")
+
+
+def _known_options(what: str, options: dict[str, Any], known: tuple[str, ...]) -> None:
+    for name in options:
+        if name not in known:
+            raise WorkloadError(f"{what} has no option {name!r}; known: {', '.join(known)}")

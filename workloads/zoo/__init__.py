@@ -1,1 +1,53 @@
-"""zoo"""
+"""Well-known networks by shape: true operators and sizes, no weights."""
+
+import inspect
+from collections.abc import Callable
+from typing import Final
+
+from workloads.graph import WorkloadGraph
+from workloads.zoo.decoder import llama2_7b, opt_6_7b
+from workloads.zoo.encoder import bert_base, vit_b16
+from workloads.zoo.mobilenet import mobilenet_v1, mobilenet_v2
+from workloads.zoo.resnet import resnet9, resnet18, resnet50
+from workloads.zoo.vgg import vgg19
+
+__all__ = ["ZOO", "build"]
+
+ZOO: Final[dict[str, Callable[..., WorkloadGraph]]] = {
+    "resnet9": resnet9,
+    "resnet18": resnet18,
+    "resnet50": resnet50,
+    "vgg19": vgg19,
+    "mobilenet-v1": mobilenet_v1,
+    "mobilenet-v2": mobilenet_v2,
+    "vit-b16": vit_b16,
+    "bert-base": bert_base,
+    "opt-6.7b": opt_6_7b,
+    "llama2-7b": llama2_7b,
+}
+"""Builders by name; their keyword arguments are the options of `build`."""
+
+
+def build(name: str, **options: int | None) -> WorkloadGraph:
+    """Build a network by name; options are sizes such as image, batch, length, prefill, decode.
+
+    Raises ValueError for an unknown name or option, listing the known ones, and for a size that
+    is not a whole number of at least 1 (prefill and decode may be 0).
+
+    >>> build("resnet18").macs
+    1814073344
+    """
+    if name not in ZOO:
+        raise ValueError(f"Unknown network {name!r}; known: {', '.join(ZOO)}")
+    known = inspect.signature(ZOO[name]).parameters
+    for option, value in options.items():
+        if option not in known:
+            raise ValueError(f"{name} has no option {option!r}; known: {', '.join(known)}")
+        least = 0 if option in ("prefill", "decode") else 1
+        if value is None and known[option].default is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(
+                f"{name} option {option} must be a whole number of at least {least}, not {value!r}"
+            )
+    return ZOO[name](**options)

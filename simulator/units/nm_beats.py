@@ -1,0 +1,248 @@
+"""Operand and result beats of the NMArray: packing a GEMM into them and back.
+
+Folds are ordered with output features fastest for OS (row tile, column tile), and with the
+reduction fastest for WS (column tile, reduction tile) and IS (row tile, reduction tile). Load
+beats carry the bottom row first and, within a PE, the highest group position (or kept pair)
+first. Edges are ragged lanes: an invalid lane stands for an operand that does not exist.
+"""
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.arch import ArrayJob, Dataflow, NMArray
+
+__all__ = ["Beats", "Lanes", "compress", "gemm_job", "pack", "unpack"]
+
+Int8 = NDArray[np.int8]
+Bool = NDArray[np.bool_]
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Lanes:
+    """Beats of one operand stream in order of acceptance.
+
+    `valid` bool[beats, lanes]; `value` int8[beats, lanes, items]; `index` uint8 of the same shape
+    for kept pairs, None where the items are the group's candidates or plain values.
+    """
+
+    valid: Bool
+    value: Int8
+    index: NDArray[np.uint8] | None = None
+
+    @property
+    def beats(self) -> int:
+        """Number of beats."""
+        return len(self.valid)
+
+    @property
+    def valid_lanes(self) -> int:
+        """Valid lanes of all beats together."""
+        return int(self.valid.sum())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Beats:
+    """All operand beats of one job."""
+
+    side: Lanes
+    top: Lanes
+
+
+def _ceil(size: int, step: int) -> int:
+    return -(-size // step)
+
+
+def gemm_job(
+    arch: NMArray,
+    dataflow: Dataflow,
+    *,
+    m: int,
+    k: int,
+    n: int,
+    kept: int,
+    group: int,
+) -> ArrayJob:
+    """Return the job that computes the whole (m, k) by (k, n) product on `arch`."""
+    tiles_k = _ceil(k, arch.rows * group)
+    match dataflow:
+        case Dataflow.OS:
+            length, folds = _ceil(k, group), _ceil(m, arch.rows) * _ceil(n, arch.cols)
+        case Dataflow.WS:
+            length, folds = m, tiles_k * _ceil(n, arch.cols)
+        case Dataflow.IS:
+            length, folds = n, tiles_k * _ceil(m, arch.cols)
+    return ArrayJob(
+        arch=arch, dataflow=dataflow, kept=kept, group=group, length=length, folds=folds
+    )
+
+
+def _padded(array: NDArray[Scalar], *sizes: int) -> NDArray[Scalar]:
+    return np.pad(array, [(0, size - have) for size, have in zip(sizes, array.shape, strict=True)])
+
+
+def compress(weight: Int8, kept: int, group: int) -> tuple[Int8, NDArray[np.uint8]]:
+    """Keep the non-zeros of every group of `group` along k.
+
+    weight: int8[k, n]; returns value int8 and index uint8, both [ceil(k / group), kept, n].
+    Groups with fewer non-zeros are padded with value 0, index 0. Raises ValueError when a group
+    has more than `kept` non-zeros.
+    """
+    groups = _ceil(weight.shape[0], group)
+    split = _padded(weight, groups * group, weight.shape[1]).reshape(groups, group, -1)
+    most = int((split != 0).sum(axis=1).max(initial=0))
+    if most > kept:
+        raise ValueError(f"A group of {group} weights holds {most} non-zeros, at most {kept} fit")
+    order = np.argsort(split == 0, axis=1, kind="stable")[:, :kept]
+    value = np.take_along_axis(split, order, axis=1)
+    return value, np.where(value != 0, order, 0).astype(np.uint8)
+
+
+def _checked(job: ArrayJob, act: Int8, weight: Int8) -> None:
+    if act.dtype != np.int8 or weight.dtype != np.int8:
+        raise ValueError(f"Operands must be int8, not {act.dtype} and {weight.dtype}")
+    if act.ndim != 2 or weight.ndim != 2 or act.shape[1] != weight.shape[0] or 0 in act.shape:
+        raise ValueError(f"Operands must be (m, k) and (k, n), not {act.shape} and {weight.shape}")
+    m, k, n = *act.shape, weight.shape[1]
+    whole = gemm_job(job.arch, job.dataflow, m=m, k=k, n=n, kept=job.kept, group=job.group)
+    if whole != job:
+        raise ValueError(
+            f"A ({m}, {k}) by ({k}, {n}) product needs length {whole.length} and {whole.folds} "
+            f"folds, not {job.length} and {job.folds}"
+        )
+
+
+def _slotted(job: ArrayJob, kept: NDArray[Scalar]) -> NDArray[Scalar]:
+    """Split [groups, kept, n] kept pairs over a group's slots: [groups, g, macs_per_pe, n]."""
+    groups, _, n = kept.shape
+    slots, macs = job.slots_per_group, job.arch.macs_per_pe
+    return _padded(kept, groups, slots * macs, n).reshape(groups, slots, macs, n)
+
+
+def _exists(size: int, tiles: int, lanes: int) -> Bool:
+    """Return which lanes of each tile hold one of `size` items, bool[tiles, lanes]."""
+    there: Bool = np.arange(tiles * lanes).reshape(tiles, lanes) < size
+    return there
+
+
+def _spread(array: NDArray[Scalar], shape: tuple[int, ...], keep: int) -> NDArray[Scalar]:
+    """Broadcast to `shape` and flatten all but the last `keep` axes into beats."""
+    return np.broadcast_to(array, shape).reshape(-1, *shape[len(shape) - keep :])
+
+
+def _pack_os(job: ArrayJob, act: Int8, weight: Int8) -> Beats:
+    rows, cols, g, q = job.arch.rows, job.arch.cols, job.slots_per_group, job.arch.macs_per_pe
+    (m, _), n, length, group = act.shape, weight.shape[1], job.length, job.group
+    mt, nt = _ceil(m, rows), _ceil(n, cols)
+    # act -> (mt, 1, length, rows, group); kept -> (1, nt, length, g, cols, q)
+    tiles = _padded(act, mt * rows, length * group).reshape(mt, rows, length, group)
+    side_shape = (mt, nt, length, rows, group)
+    top_shape = (mt, nt, length, g, cols, q)
+
+    def columns(kept: NDArray[Scalar]) -> NDArray[Scalar]:
+        split = _padded(_slotted(job, kept), length, g, q, nt * cols)
+        split = split.reshape(length, g, q, nt, cols).transpose(3, 0, 1, 4, 2)
+        return _spread(split, top_shape, 2)
+
+    value, index = compress(weight, job.kept, group)
+    rows_exist = _exists(m, mt, rows)[:, None, None, :]
+    cols_exist = _exists(n, nt, cols)[None, :, None, None, :]
+    return Beats(
+        side=Lanes(
+            valid=_spread(rows_exist, side_shape[:4], 1),
+            value=_spread(tiles.transpose(0, 2, 1, 3)[:, None], side_shape, 2),
+        ),
+        top=Lanes(
+            valid=_spread(cols_exist, top_shape[:5], 1), value=columns(value), index=columns(index)
+        ),
+    )
+
+
+def _pack_ws(job: ArrayJob, act: Int8, weight: Int8) -> Beats:
+    rows, cols, kept, group = job.arch.rows, job.arch.cols, job.kept, job.group
+    (m, k), n = act.shape, weight.shape[1]
+    kt, nt = _ceil(k, rows * group), _ceil(n, cols)
+    vectors = _padded(act, m, kt * rows * group).reshape(m, kt, rows, group)
+    side_shape = (nt, kt, m, rows, group)
+    top_shape = (nt, kt, rows, kept, cols)
+
+    def columns(pairs: NDArray[Scalar]) -> NDArray[Scalar]:
+        split = _padded(pairs, kt * rows, kept, nt * cols).reshape(kt, rows, kept, nt, cols)
+        split = split.transpose(3, 0, 1, 2, 4)[:, :, ::-1, ::-1]
+        return _spread(split, top_shape, 1)[..., None]
+
+    value, index = compress(weight, kept, group)
+    groups_exist = _exists(_ceil(k, group), kt, rows)
+    loaded = groups_exist[None, :, ::-1, None, None] & _exists(n, nt, cols)[:, None, None, None]
+    return Beats(
+        side=Lanes(
+            valid=_spread(groups_exist[:, None, :], side_shape[:4], 1),
+            value=_spread(vectors.transpose(1, 0, 2, 3), side_shape, 2),
+        ),
+        top=Lanes(valid=_spread(loaded, top_shape, 1), value=columns(value), index=columns(index)),
+    )
+
+
+def _pack_is(job: ArrayJob, act: Int8, weight: Int8) -> Beats:
+    rows, cols, group = job.arch.rows, job.arch.cols, job.group
+    g, q = job.slots_per_group, job.arch.macs_per_pe
+    (m, k), n = act.shape, weight.shape[1]
+    kt, mt = _ceil(k, rows * group), _ceil(m, cols)
+    held = _padded(act, mt * cols, kt * rows * group).reshape(mt, cols, kt, rows, group)
+    there = _exists(m, mt, cols)[:, :, None, None, None]
+    there = there & (np.arange(kt * rows * group) < k).reshape(kt, rows, group)
+    top_shape = (mt, kt, rows, group, cols)
+    side_shape = (mt, kt, n, g, rows, q)
+
+    def loads(array: NDArray[Scalar]) -> NDArray[Scalar]:
+        return _spread(array.transpose(0, 2, 3, 4, 1)[:, :, ::-1, ::-1], top_shape, 1)
+
+    def stream(pairs: NDArray[Scalar]) -> NDArray[Scalar]:
+        split = _padded(_slotted(job, pairs), kt * rows, g, q, n).reshape(kt, rows, g, q, n)
+        return _spread(split.transpose(0, 4, 2, 1, 3), side_shape, 2)
+
+    value, index = compress(weight, job.kept, group)
+    groups_exist = _exists(_ceil(k, group), kt, rows)[:, None, None, :]
+    return Beats(
+        side=Lanes(
+            valid=_spread(groups_exist, side_shape[:5], 1), value=stream(value), index=stream(index)
+        ),
+        top=Lanes(valid=loads(there), value=loads(held)[..., None]),
+    )
+
+
+def pack(job: ArrayJob, act: Int8, weight: Int8) -> Beats:
+    """Return the operand beats of act int8[m, k] times weight int8[k, n] for `job`.
+
+    The weight's groups along k obey the job's N:M. Raises ValueError for other shapes, dtypes or
+    a job that does not fit the product.
+    """
+    _checked(job, act, weight)
+    match job.dataflow:
+        case Dataflow.OS:
+            return _pack_os(job, act, weight)
+        case Dataflow.WS:
+            return _pack_ws(job, act, weight)
+        case Dataflow.IS:
+            return _pack_is(job, act, weight)
+
+
+def unpack(job: ArrayJob, out: NDArray[np.int32], *, m: int, n: int) -> NDArray[np.int32]:
+    """Return the int32[m, n] product from its result beats int32[beats, cols].
+
+    Partial sums of reduction tiles are added with int32 wrapping.
+    """
+    rows, cols = job.arch.rows, job.arch.cols
+    across = _ceil(m if job.dataflow is Dataflow.IS else n, cols)
+    match job.dataflow:
+        case Dataflow.OS:
+            tiles = out.reshape(-1, across, rows, cols)[:, :, ::-1]
+            return tiles.transpose(0, 2, 1, 3).reshape(-1, across * cols)[:m, :n]
+        case Dataflow.WS | Dataflow.IS:
+            parts = out.reshape(across, -1, job.length, cols)
+            total = parts.sum(axis=1, dtype=np.int32).transpose(1, 0, 2)
+            whole: NDArray[np.int32] = total.reshape(job.length, across * cols)
+            return whole.T[:m, :n] if job.dataflow is Dataflow.IS else whole[:m, :n]
