@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
+import numpy as np
+
 from mapping.exhaustive import exhaustive
 from mapping.lower import lower_gemm
 from mapping.problem import Problem
@@ -38,6 +40,20 @@ def skippable(arch: NMArray, sparsity: Sparsity) -> tuple[int, int] | None:
         case Balanced(bank=bank, density=density) if bank <= arch.max_m:
             return max(1, round(bank * density)), bank
     return None
+
+
+def packings(arch: NMArray, problem: Problem) -> list[Problem]:
+    """Return `problem` as it is and, if grouped, with as many groups packed as the array takes.
+
+    Packed groups divide the number of groups, and their channels fit one group of max_m.
+    """
+    groups = problem.gemm.groups
+    window = problem.window
+    if groups == 1 or window is None:
+        return [problem]
+    most = arch.max_m // window.channels
+    packs = [p for p in range(2, most + 1) if groups % p == 0]
+    return [problem, *(problem.packed(p) for p in packs[-1:])]
 
 
 def map_graph(
@@ -80,6 +96,12 @@ def map_graph(
     )
 
 
+def _format(mapping: Mapping) -> str:
+    s = mapping.setting
+    label = f"{s.kept}:{s.group}" if s.indexed else f"dense/{s.group}"
+    return f"{label} x{mapping.packed}" if mapping.packed > 1 else label
+
+
 def _sparsity_label(graph: WorkloadGraph) -> str:
     weights = {op.inputs[1] for op in graph.gemm_ops}
     labels = {str(graph.tensors[w].sparsity) for w in weights} - {"dense"}
@@ -96,17 +118,26 @@ class _GraphMapper:
         self._solved: dict[Problem, tuple[Mapping, Program]] = {}
         self._streams: dict[Stream, Program] = {}
         self._gated: list[tuple[str, str]] = []
+        self._kept = self._rounded = 0
 
     def notes(self) -> list[str]:
-        """Return sentences about weights whose zeros this array cannot skip."""
+        """Return sentences about weights that the reader may not expect to be, or cost, zero."""
+        found = [self._rounding_note()] if self._rounded else []
         if not self._gated:
-            return []
+            return found
         name, label = self._gated[0]
         note = (
             f"{len(self._gated)} operators ({name}, ...) with {label} weights run at dense time, "
             f"zeros gated: the array skips only N:M groups of at most M = {self.arch.max_m}"
         )
-        return [note]
+        return [*found, note]
+
+    def _rounding_note(self) -> str:
+        share = self._rounded / self._kept
+        return (
+            f"{share:.1%} of the weights that are not zero round to zero in int8 with one scale "
+            "per tensor; they count as zeros, as the hardware gates them"
+        )
 
     def lower(self, op: Op) -> OpSchedule:
         """Return the program of one operator."""
@@ -124,10 +155,7 @@ class _GraphMapper:
             self._gated.append((op.name, str(weight.sparsity)))
         problem = Problem(gemm=op.gemm, window=op.window, compressed=compressed)
         if problem not in self._solved:
-            found = self.mapper(self.arch, problem, op.name)
-            self.considered += found.considered
-            program = lower_gemm(self.arch, problem, found.setting, found.shape)
-            self._solved[problem] = found, program
+            self._solved[problem] = self._solve(problem, op.name)
         mapping, (block, tokens) = self._solved[problem]
         self.mappings.append(replace(mapping, op=op.name))
         s, t = mapping.setting, mapping.shape
@@ -144,15 +172,28 @@ class _GraphMapper:
             counts={("vector", "op", "full"): results * len(op.post)} if op.post else {},
             detail={
                 "dataflow": s.dataflow.value,
-                "nm": f"{s.kept}:{s.group}" if s.indexed else f"dense/{s.group}",
+                "nm": _format(mapping),
                 "tile": f"{t.units}x {t.m}x{t.k}x{t.n} {t.order}",
             },
         )
 
+    def _solve(self, problem: Problem, name: str) -> tuple[Mapping, Program]:
+        tried = [(self.mapper(self.arch, p, name), p) for p in packings(self.arch, problem)]
+        self.considered += sum(found.considered for found, _ in tried)
+        best, chosen = min(tried, key=lambda pair: pair[0].cycles)
+        packed = problem.gemm.groups // chosen.gemm.groups
+        program = lower_gemm(self.arch, chosen, best.setting, best.shape)
+        return replace(best, packed=packed), program
+
     def _nonzeros(self, weight: TensorSpec, op: Op) -> int:
         assert op.gemm is not None
         if weight.parameter:
-            return nnz_of(self.graph, weight.name)
+            nonzeros = nnz_of(self.graph, weight.name)
+            if weight.name in self.graph.values:
+                kept = int(np.count_nonzero(self.graph.values[weight.name]))
+                self._kept += kept
+                self._rounded += kept - nonzeros
+            return nonzeros
         return op.gemm.groups * op.gemm.k * op.gemm.n
 
     def _stream(self, op: Op) -> OpSchedule:

@@ -5,7 +5,7 @@ and `n` output features. An outer unit is one group of a grouped or batched prod
 of a convolution's batch; several units share a tile only when the tile holds them whole.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,6 +75,22 @@ class Problem(Spec):
     def row(self) -> int:
         """Quantum of m: output pixels of one image row, whose input a descriptor fetches."""
         return self.window.out[1] if self.window else 1
+
+    def packed(self, groups: int) -> "Problem":
+        """Return the same operator with `groups` neighbouring groups as one product.
+
+        Its weights are block-diagonal: of the groups * cin channels at one kernel position, which
+        are neighbours along k, an output feature keeps its own group's cin. That is N:M with
+        N = cin and M = groups * cin, which the array skips by; so a depthwise convolution fills
+        M columns where one group alone fills one.
+        """
+        g, w = self.gemm, self.window
+        channels = w.channels if w else g.k
+        return Problem(
+            gemm=replace(g, groups=g.groups // groups, k=g.k * groups, n=g.n * groups),
+            window=replace(w, channels=channels * groups) if w else None,
+            compressed=(channels, channels * groups),
+        )
 
     @property
     def whole(self) -> TileShape:

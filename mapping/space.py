@@ -64,17 +64,18 @@ class Candidates:
 
 
 def settings(arch: NMArray, problem: Problem) -> list[NMSetting]:
-    """Return the array settings to try: dataflows, and for dense weights the group length.
+    """Return the array settings to try: dataflows, storage formats and group lengths.
 
-    A dense OS group of macs_per_pe positions wastes nothing; a dense WS or IS PE may hold any
-    m' <= M positions, of which the shortest for each number of reduction folds is kept.
+    Weights the array can skip by may also be stored and run dense, which a short reduction can
+    make the faster choice. A dense OS group of macs_per_pe positions wastes nothing; a dense WS
+    or IS PE may hold any m' <= M positions, of which the shortest for each number of reduction
+    folds is kept.
     """
-    flows = [arch.dataflow] if arch.dataflow else list(Dataflow)
-    if problem.compressed:
-        kept, group = problem.compressed
-        return [NMSetting(dataflow=f, kept=kept, group=group, indexed=True) for f in flows]
     found = []
-    for flow in flows:
+    for flow in [arch.dataflow] if arch.dataflow else list(Dataflow):
+        if problem.compressed:
+            kept, group = problem.compressed
+            found.append(NMSetting(dataflow=flow, kept=kept, group=group, indexed=True))
         groups = [arch.macs_per_pe]
         if flow is not Dataflow.OS:
             folds = {-(-problem.gemm.k // (arch.rows * g)): g for g in range(arch.max_m, 0, -1)}

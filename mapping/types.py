@@ -19,7 +19,8 @@ class Mapping(Spec):
     """The choice for one operator: array setting and tile, and what it costs.
 
     cycles are of one execution and exact; `bound` is a lower bound proved over the space and
-    `considered` the number of legal candidates looked at.
+    `considered` the number of legal candidates looked at. `packed` counts the convolution groups
+    that share one block-diagonal product (see `Problem.packed`).
     """
 
     op: str
@@ -28,6 +29,7 @@ class Mapping(Spec):
     cycles: int
     bound: int
     considered: int
+    packed: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

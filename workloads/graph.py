@@ -10,13 +10,16 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
 from workloads.canonical import Spec, digest
 from workloads.sparsity import Dense, Sparsity
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 __all__ = ["Gemm", "Op", "OpKind", "TensorSpec", "Window", "WorkloadGraph"]
 
@@ -213,8 +216,10 @@ class WorkloadGraph(Spec):
                 found[op.source] = found.get(op.source, 0) + 1
         return dict(sorted(found.items()))
 
-    def digraph(self) -> nx.DiGraph:
+    def digraph(self) -> "nx.DiGraph":
         """Return a networkx copy: operators as nodes (attribute `op`), tensors on the edges."""
+        import networkx as nx
+
         graph: nx.DiGraph = nx.DiGraph(name=self.name)
         producer = {op.output: op.name for op in self.ops}
         for op in self.ops:

@@ -17,7 +17,6 @@ NAN16 = np.uint16(0x7E00).view(np.float16)
 NAN32 = np.uint32(0x7FC00000).view(np.float32)
 
 
-
 def canonical16(value: Half) -> Half:
     """Return `value` with every NaN replaced by the canonical one."""
     return np.where(np.isnan(value), NAN16, value)

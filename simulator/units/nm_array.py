@@ -178,8 +178,8 @@ def _effectual(job: ArrayJob, beats: Beats) -> int:
             held = ((top.value[..., 0] != 0) & top.valid).reshape(folds, rows, -1)[:, ::-1]
             return int((partners * held.sum(axis=2)).sum())
         case Dataflow.IS:
-            # A column takes part when any of its loaded candidates exists.
-            partners = top.valid.reshape(folds, -1, cols).any(axis=1).sum(axis=1)
+            # A column takes part when its last loaded candidate, row 0's first, exists.
+            partners = top.valid.reshape(folds, -1, cols)[:, -1].sum(axis=1)
             return int((partners * _kept_per_lane(job, side).sum(axis=(1, 2))).sum())
 
 

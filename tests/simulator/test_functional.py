@@ -3,12 +3,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 
+from mapping.problem import Problem
 from simulator.arch import Dataflow
 from simulator.arch.load import load_arch
 from simulator.functional import im2col, product
 from simulator.nm_tile import NMSetting, Tile, encoded_bits, tile_events, tile_job
 from simulator.units.nm_beats import pack
-from workloads.graph import Window
+from workloads.graph import Gemm, Window
 from workloads.sparsity import NofM
 
 sizes = st.integers(1, 40)
@@ -106,6 +107,34 @@ def test_im2col_equals_a_direct_convolution(batch, h, w, channels, kernel, strid
         for x in range(window.out[1])
     ]
     np.testing.assert_array_equal(columns, rows)
+
+
+@given(st.sampled_from([(8, 1, 8), (6, 2, 3), (4, 2, 4)]), st.sampled_from(list(Dataflow)))
+def test_packed_groups_compute_the_grouped_convolution_bit_for_bit(case, dataflow):
+    """Block-diagonal weights of several groups are N:M along k, and the array runs them so."""
+    groups, channels, packed = case
+    rng = np.random.default_rng(groups)
+    window = Window(batch=1, image=(5, 6), channels=channels, kernel=(3, 3), padding=(1,) * 4)
+    gemm = Gemm(groups=groups, m=30, k=9 * channels, n=2)
+    problem = Problem(gemm=gemm, window=window, compressed=None).packed(packed)
+    image = rng.integers(-128, 128, (1, 5, 6, groups * channels)).astype(np.int8)
+    weight = rng.integers(-128, 128, (groups, 9 * channels, 2)).astype(np.int8)
+    kept, group = problem.compressed
+    setting = NMSetting(dataflow=dataflow, kept=kept, group=group, indexed=True)
+    for first in range(0, groups, packed):
+        part = slice(first * channels, (first + packed) * channels)
+        act = im2col(problem.window, image[..., part])
+        diagonal = np.zeros((9, packed, channels, packed, 2), dtype=np.int8)
+        for g in range(packed):
+            diagonal[:, g, :, g] = weight[first + g].reshape(9, channels, 2)
+        found = product(
+            load_arch("nm-tiny"), setting, act, diagonal.reshape(problem.gemm.k, problem.gemm.n)
+        )
+        for g in range(packed):
+            own = slice((first + g) * channels, (first + g + 1) * channels)
+            columns = im2col(window, image[..., own]).astype(np.int32)
+            expected = columns @ weight[first + g].astype(np.int32)
+            np.testing.assert_array_equal(found[:, 2 * g : 2 * g + 2], expected)
 
 
 def test_product_refuses_a_group_with_more_than_n_values():

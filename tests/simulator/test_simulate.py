@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -79,6 +81,15 @@ def test_density_one_equals_dense_but_for_the_index_bits():
     assert (full.cycles, full.macs_effectual) == (dense.cycles, dense.macs_effectual)
 
 
+def test_sparse_weights_never_cost_more_cycles_than_dense_ones():
+    """A reduction barely longer than a group is faster dense: the mapper may store it so."""
+    dense, sparse = (
+        run(gemm_graph(3000, 9, 1, groups=5, weight=w), rows=4, cols=4, dataflow="ws")
+        for w in (Dense(), NofM(7, 8))
+    )
+    assert sparse.cycles <= dense.cycles
+
+
 def test_fewer_kept_values_never_cost_cycles():
     for dataflow in ("os", "ws", "is"):
         cycles = [
@@ -99,6 +110,22 @@ def test_unskippable_structure_runs_at_dense_time_and_says_so():
     assert sparse.cycles == plain.cycles
     assert sparse.counts["mac", "int8", "gated"] > plain.counts["mac", "int8", "gated"]
     assert any("run at dense time, zeros gated" in note for note in sparse.notes)
+
+
+def test_depthwise_convolutions_fill_the_array_by_packing_groups():
+    result = run(build("mobilenet-v1"))
+    depthwise = result.per_op[result.per_op["kind"] == "depthwise"]
+    assert set(depthwise["nm"]) == {"1:16 x16"}
+    assert run(build("mobilenet-v1"), max_m=1).cycles > 2 * result.cycles
+
+
+def test_weights_that_round_to_zero_are_counted_as_zeros_and_said_so():
+    graph = gemm_graph(4, 8, 2)
+    values = np.full((8, 2), 0.001, dtype=np.float32)
+    values[0] = 1
+    result = run(replace(graph, values={"weight": values}))
+    assert result.macs_effectual == 4 * 2
+    assert any("87.5% of the weights that are not zero round" in n for n in result.notes)
 
 
 def test_groups_beyond_the_array_run_at_dense_time():

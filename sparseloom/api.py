@@ -1,0 +1,98 @@
+"""The Python surface: one function for each step from a source to a price."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cost_models import HOROWITZ_45NM, Cost, EnergyTable
+from cost_models import price as price_counts
+from mapping import MapperResult, map_graph
+from simulator.arch import NMArray
+from simulator.arch.load import load_arch
+from simulator.result import Result
+from simulator.schedule import Schedule
+from simulator.simulate import simulate as simulate_schedule
+from workloads import frontends
+from workloads.gemm import gemm_graph
+from workloads.graph import WorkloadGraph
+from workloads.sparsity import Sparsity
+
+__all__ = ["arch", "gemm", "load", "map", "price", "simulate"]
+
+
+def load(source: str | Path | WorkloadGraph, **options: Any) -> WorkloadGraph:
+    """Return the workload of a zoo name, an .onnx file or a SCALE-Sim topology .csv.
+
+    Options are those of the source: batch, image, length, prefill and decode for the zoo, inputs
+    for ONNX. Raises ValueError naming the source and what is allowed.
+    """
+    return frontends.load(source, **options)
+
+
+def arch(source: str | Path | NMArray, **overrides: Any) -> NMArray:
+    """Return the machine of a preset or a YAML file, fields overridden by keyword.
+
+    >>> arch("systolic", rows=8, cols=8, dataflow="os").pes
+    64
+    """
+    return load_arch(source, **overrides)
+
+
+def gemm(
+    m: int,
+    k: int,
+    n: int,
+    *,
+    weight: Sparsity | None = None,
+    activation: Sparsity | None = None,
+    groups: int = 1,
+) -> WorkloadGraph:
+    """Return a workload of one product: activations (m, k) times weights (k, n).
+
+    Both operands are dense by default; an `Explicit` mask has the shape of its operand.
+
+    >>> gemm(4, 8, 2).macs
+    64
+    """
+    return gemm_graph(m, k, n, weight=weight, activation=activation, groups=groups)
+
+
+def map(
+    graph: WorkloadGraph,
+    arch: str | Path | NMArray,
+    *,
+    mapper: str = "exhaustive",
+    on_op: Callable[[str], None] | None = None,
+) -> MapperResult:
+    """Return the schedule of `graph` on `arch` with the choice made for every operator.
+
+    `on_op` is called with each operator's name before it is mapped. Raises ValueError for an
+    unknown mapper and for an operator that fits no buffer.
+    """
+    return map_graph(graph, load_arch(arch), mapper=mapper, on_op=on_op)
+
+
+def simulate(
+    workload: WorkloadGraph | MapperResult | Schedule,
+    arch: str | Path | NMArray,
+    *,
+    seed: int = 0,
+) -> Result:
+    """Return the exact cycles and counted events of a workload, mapping it first if needed."""
+    machine = load_arch(arch)
+    match workload:
+        case WorkloadGraph():
+            schedule = map_graph(workload, machine).schedule
+        case MapperResult():
+            schedule = workload.schedule
+        case Schedule():
+            schedule = workload
+    return simulate_schedule(schedule, machine, seed=seed)
+
+
+def price(result: Result, *, table: EnergyTable = HOROWITZ_45NM, dram: str | None = None) -> Cost:
+    """Return the energy of `result` by `table`, with another main memory if `dram` names one.
+
+    Raises MissingPrice if a counted event has no price.
+    """
+    return price_counts(result, table=table.with_dram(dram) if dram else table)

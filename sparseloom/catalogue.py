@@ -1,0 +1,87 @@
+"""What there is to choose from: machines, networks, sparsities, dataflows and mappers."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+__all__ = ["CATALOGUE", "Row"]
+
+Row = dict[str, Any]
+
+RTL_MACHINES: Final = ("nm_array",)
+"""Machines with generated RTL; the others are models only."""
+
+
+def _summary(function: Callable[..., Any], verb: str) -> str:
+    """Return the first paragraph of a function's docstring without its verb."""
+    paragraph = (inspect.getdoc(function) or "").split("\n\n")[0]
+    return " ".join(paragraph.split()).removeprefix(verb).rstrip(".")
+
+
+def _archs() -> list[Row]:
+    from simulator.arch.load import PRESETS, read_arch_file
+
+    rows = []
+    for name in PRESETS:
+        file = read_arch_file(name)
+        assumed = [k for k, s in file.sources.items() if s.startswith(("assumed", "choice"))]
+        rows.append(
+            {
+                "name": name,
+                "machine": file.machine,
+                "proof": "RTL" if file.machine in RTL_MACHINES else "model only",
+                "summary": file.summary,
+                "assumed": sorted(assumed),
+                "sources": dict(sorted(file.sources.items())),
+            }
+        )
+    return rows
+
+
+def _zoo() -> list[Row]:
+    from workloads.zoo import ZOO
+
+    return [
+        {
+            "name": name,
+            "summary": _summary(builder, "Build "),
+            "options": list(inspect.signature(builder).parameters),
+        }
+        for name, builder in ZOO.items()
+    ]
+
+
+def _sparsities() -> list[Row]:
+    forms = {
+        "dense": "no structure",
+        "N:M": "at most N of every M along the reduction, e.g. 2:8",
+        "unstructured:D": "the largest magnitudes anywhere, density D, e.g. unstructured:0.25",
+        "block:RxC:D": "whole blocks of R by C, density D, e.g. block:4x4:0.5",
+        "balanced:B:D": "equally many of every bank of B, density D, e.g. balanced:16:0.25",
+    }
+    return [{"name": name, "summary": text} for name, text in forms.items()]
+
+
+def _dataflows() -> list[Row]:
+    from simulator.arch import Dataflow
+
+    stationary = {"os": "accumulators stay", "ws": "weights stay", "is": "activations stay"}
+    return [{"name": flow.value, "summary": stationary[flow.value]} for flow in Dataflow]
+
+
+def _mappers() -> list[Row]:
+    from mapping import MAPPERS
+
+    return [
+        {"name": name, "summary": _summary(mapper, "Return ")} for name, mapper in MAPPERS.items()
+    ]
+
+
+CATALOGUE: Final[Mapping[str, Callable[[], list[Row]]]] = {
+    "archs": _archs,
+    "zoo": _zoo,
+    "sparsities": _sparsities,
+    "dataflows": _dataflows,
+    "mappers": _mappers,
+}
+"""What `list` shows, by the name of the table."""

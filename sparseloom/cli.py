@@ -1,0 +1,417 @@
+"""The `sparseloom` command: run, list, explain, rtl, cosim and report.
+
+Results go to stdout, progress and errors to stderr. Exit code 0 is success, 2 bad input (one
+sentence, no traceback), 1 any other failure, 130 an interrupt. Libraries load inside the
+commands that use them.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sparseloom.runs import Run
+
+__all__ = ["app", "main"]
+
+PACKAGES: Final = ("sparseloom", "mapping", "cost_models", "rtl", "simulator", "workloads")
+PLAIN_WIDTH: Final = 110
+"""Columns of a table when stdout is not a terminal."""
+
+INTERRUPTED: Final = 130
+"""Exit code of a program stopped from the keyboard: 128 + SIGINT."""
+
+WRONG_PATH: Final = (
+    FileExistsError,
+    FileNotFoundError,
+    IsADirectoryError,
+    NotADirectoryError,
+    PermissionError,
+)
+"""Errors of the operating system that a better path would avoid."""
+
+app = typer.Typer(
+    name="sparseloom",
+    help="Exact cycles, energy and RTL proof of sparse DNN accelerators.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Source = Annotated[
+    str,
+    typer.Argument(
+        help="A zoo name, an .onnx file or a SCALE-Sim topology .csv.", show_default=False
+    ),
+]
+Arch = Annotated[
+    str,
+    typer.Option("--arch", help="A preset (see `list`) or a machine .yaml.", show_default=False),
+]
+Sparsity = Annotated[
+    str,
+    typer.Option(
+        help="On weights: dense, N:M, unstructured:D, block:RxC:D or balanced:B:D.",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Batch = Annotated[int | None, typer.Option(help="Inputs processed together.")]
+Prefill = Annotated[int | None, typer.Option(help="LLMs: tokens of the prompt.")]
+Decode = Annotated[int | None, typer.Option(help="LLMs: tokens generated after the prompt.")]
+Image = Annotated[int | None, typer.Option(help="Vision networks of the zoo: image size.")]
+Length = Annotated[int | None, typer.Option(help="Text encoders of the zoo: tokens.")]
+Inputs = Annotated[
+    list[str] | None,
+    typer.Option("--input", help="ONNX: shape of an input, NAME=1x3x48x320; may be repeated."),
+]
+Memory = Annotated[
+    str | None, typer.Option(help="modelled, steady or ideal (only array time counts).")
+]
+FirstLayer = Annotated[bool, typer.Option("--first-layer", help="Sparsify the first layer too.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
+Top = Annotated[int, typer.Option(min=1, help="Operators to show.")]
+
+
+class Engine(StrEnum):
+    """What executes the RTL."""
+
+    PYSIM = "pysim"
+    VERILATOR = "verilator"
+
+
+@app.callback()
+def _options(
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of a failure.")
+    ] = False,
+) -> None:
+    """Exact cycles, energy and RTL proof of sparse DNN accelerators."""
+    del debug  # read by `main` before any command runs
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else PLAIN_WIDTH
+    return Console(width=width, highlight=False, markup=False, emoji=False)
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, allow_nan=False))
+
+
+def _shapes(inputs: list[str] | None) -> dict[str, tuple[int, ...]] | None:
+    """Read NAME=1x3x48x320 options; None if there are none."""
+    if not inputs:
+        return None
+    shapes = {}
+    for text in inputs:
+        name, _, sizes = text.rpartition("=")
+        if not name or not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", sizes):
+            raise ValueError(f"--input takes NAME=1x3x48x320, not {text!r}")
+        shapes[name] = tuple(int(size) for size in sizes.split("x"))
+    return shapes
+
+
+def _execute(source: str, arch: str, **settings: Any) -> "Run":
+    from sparseloom.progress import progress
+    from sparseloom.runs import run as execute
+
+    with progress("mapping") as step:
+        return execute(source, arch=arch, on_op=step, **settings)
+
+
+@app.command()
+def run(
+    source: Source,
+    arch: Arch,
+    sparsity: Sparsity = "dense",
+    baseline: Annotated[
+        str | None, typer.Option(help="Also run and compare: dense (the same array).")
+    ] = None,
+    batch: Batch = None,
+    prefill: Prefill = None,
+    decode: Decode = None,
+    image: Image = None,
+    length: Length = None,
+    inputs: Inputs = None,
+    memory: Memory = None,
+    first_layer: FirstLayer = False,
+    seed: Seed = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="Write result.json and report.html into this folder.")
+    ] = None,
+    top: Top = 10,
+    as_json: AsJson = False,
+) -> None:
+    """Simulate a workload on a machine: cycles, energy, and what the sparsity buys."""
+    if out:
+        from sparseloom.outputs import check_folder
+
+        check_folder(out)  # before the work, not after it
+    done = _execute(
+        source,
+        arch,
+        sparsity=sparsity,
+        baseline=baseline,
+        memory=memory,
+        first_layer=first_layer,
+        seed=seed,
+        batch=batch,
+        prefill=prefill,
+        decode=decode,
+        image=image,
+        length=length,
+        inputs=_shapes(inputs),
+    )
+    document = done.to_json()
+    written = _write(document, out) if out else ()
+    if as_json:
+        _print_json(document)
+        return
+    from sparseloom.tables import ops_table, run_table
+
+    console = _console()
+    console.print(run_table(document))
+    console.print(ops_table(document, top))
+    for note in document["notes"]:
+        console.print(f"note: {note}")
+    for path in written:
+        console.print(f"wrote {path}", soft_wrap=True)
+
+
+def _write(document: dict[str, Any], out: Path) -> tuple[Path, ...]:
+    from sparseloom.outputs import write_run
+
+    return write_run(document, out)
+
+
+@app.command()
+def explain(
+    source: Source,
+    arch: Arch,
+    sparsity: Sparsity = "dense",
+    batch: Batch = None,
+    prefill: Prefill = None,
+    decode: Decode = None,
+    image: Image = None,
+    length: Length = None,
+    inputs: Inputs = None,
+    memory: Memory = None,
+    first_layer: FirstLayer = False,
+    top: Top = 12,
+    as_json: AsJson = False,
+) -> None:
+    """Say where the cycles go, which dataflow won, and why zeros did not buy more."""
+    from sparseloom.explanation import explain as explain_run
+
+    done = _execute(
+        source,
+        arch,
+        sparsity=sparsity,
+        baseline="dense",
+        memory=memory,
+        first_layer=first_layer,
+        batch=batch,
+        prefill=prefill,
+        decode=decode,
+        image=image,
+        length=length,
+        inputs=_shapes(inputs),
+    )
+    explanation = explain_run(done)
+    if as_json:
+        _print_json(explanation.to_json())
+        return
+    from sparseloom.tables import causes_lines, explanation_table
+
+    console = _console()
+    title = f"{explanation.workload} on {explanation.arch}, weights {explanation.sparsity}"
+    for line in (title, *explanation.sentences, "", *causes_lines(explanation.causes)):
+        console.print(line, soft_wrap=True)
+    console.print(explanation_table(explanation, top))
+    for note in done.result.notes:
+        console.print(f"note: {note}")
+
+
+@app.command(name="list")
+def list_(
+    what: Annotated[
+        str | None,
+        typer.Argument(help="archs, zoo, sparsities, dataflows or mappers; all if left out."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show machines, networks, sparsities, dataflows and mappers."""
+    from sparseloom.catalogue import CATALOGUE
+
+    if what is not None and what not in CATALOGUE:
+        raise ValueError(f"Unknown list {what!r}; known: {', '.join(CATALOGUE)}")
+    chosen = {name: rows() for name, rows in CATALOGUE.items() if what in (None, name)}
+    if as_json:
+        _print_json(chosen)
+        return
+    from sparseloom.tables import catalogue_table
+
+    console = _console()
+    for name, rows in chosen.items():
+        console.print(catalogue_table(name, rows))
+
+
+@app.command()
+def rtl(
+    arch: Arch,
+    out: Annotated[Path, typer.Option(help="Folder for the Verilog.", show_default=False)],
+    as_json: AsJson = False,
+) -> None:
+    """Write the machine's Verilog and its parameters."""
+    from rtl.export import export
+    from simulator.arch.load import load_arch
+
+    machine = load_arch(arch)
+    done = export(machine, out)
+    files = [str(done.verilog), str(done.parameters)]
+    if as_json:
+        _print_json(
+            {"arch": arch, "digest": machine.digest(), "module": done.module, "files": files}
+        )
+        return
+    for file in files:
+        print(f"wrote {file}")
+
+
+@app.command()
+def cosim(
+    arch: Arch,
+    points: Annotated[int, typer.Option(min=1, help="Random jobs, masks and stalls.")] = 20,
+    seed: Seed = 0,
+    engine: Annotated[Engine, typer.Option(help="What executes the RTL.")] = Engine.PYSIM,
+    as_json: AsJson = False,
+) -> None:
+    """Run the machine's RTL beside the simulator: same bits, cycles and counters, or exit 1."""
+    from rtl.cosim import cosimulate
+    from simulator.arch.load import load_arch
+    from sparseloom.progress import progress
+
+    with progress("co-simulating", points) as step:
+        found = cosimulate(
+            load_arch(arch),
+            points=points,
+            seed=seed,
+            engine=engine.value,
+            on_point=lambda done: step(f"point {done}"),
+        )
+    if as_json:
+        _print_json(
+            {
+                "arch": arch,
+                "engine": engine.value,
+                "seed": seed,
+                "points": found.points,
+                "cycles": found.cycles,
+                "agrees": found.agrees,
+                "mismatches": list(found.mismatches),
+            }
+        )
+    else:
+        verdict = "agree bit for bit and cycle for cycle" if found.agrees else "differ"
+        print(
+            f"{arch}: RTL ({engine.value}) and simulator {verdict} on {found.points} points, "
+            f"{found.cycles:,} cycles"
+        )
+        for mismatch in found.mismatches:
+            print(f"  {mismatch}")
+    if not found.agrees:
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(
+    source: Annotated[
+        Path, typer.Argument(help="A result.json or the folder that holds one.", show_default=False)
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Build report.html from a result.json."""
+    from sparseloom.report import report_file
+
+    path = report_file(source)
+    if as_json:
+        _print_json({"report": str(path)})
+    else:
+        print(f"wrote {path}")
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Whether one of our packages raised `error` itself: then its text is meant for the user."""
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    module = trace.tb_frame.f_globals.get("__name__", "") if trace else ""
+    return module.split(".")[0] in PACKAGES
+
+
+def _explained(error: Exception) -> str | None:
+    """Return the sentence for bad input, None for any other failure."""
+    usage = getattr(error, "format_message", None)
+    if usage is not None:  # the option parser's own errors
+        return str(usage())
+    if isinstance(error, ValueError) and _is_ours(error):
+        return str(error)
+    if isinstance(error, WRONG_PATH):
+        return f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    return None
+
+
+def _fail(error: Exception, debug: bool) -> int:
+    sentence = _explained(error)
+    if debug:
+        import traceback
+
+        traceback.print_exception(error)
+    if sentence is not None:
+        print(f"sparseloom: {' '.join(sentence.split())}", file=sys.stderr)
+        return 2
+    if isinstance(error, RuntimeError) and _is_ours(error):  # a tool is missing or failed
+        print(f"sparseloom: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    hint = "" if debug else " (`sparseloom --debug ...` shows where)"
+    print(f"sparseloom: internal failure, {text}{hint}", file=sys.stderr)
+    return 1
+
+
+def invoke(arguments: Sequence[str]) -> int:
+    """Run the command line and return its exit code."""
+    debug = "--debug" in arguments
+    try:
+        given = [argument for argument in arguments if argument != "--debug"]
+        code = app(args=given or ["--help"], standalone_mode=False)
+        sys.stdout.flush()
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has gone
+        sys.stderr.close()
+        return 1
+    except Exception as error:  # noqa: BLE001 - the one place where failures become sentences
+        return _fail(error, debug)
+    if code == INTERRUPTED:  # the option parser turns an interrupt into this code itself
+        print("sparseloom: interrupted", file=sys.stderr)
+    return code if isinstance(code, int) else 0
+
+
+def main() -> None:
+    """Entry point of the `sparseloom` command."""
+    sys.exit(invoke(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,236 @@
+"""Where the cycles of a run go, what its sparsity bought, and why not one over the density."""
+
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from cost_models import machine_roofline, roofline
+from mapping import NoMapping, map_graph
+from simulator.arch import Dataflow
+from simulator.result import STALLS
+from sparseloom.runs import Run
+from sparseloom.schema import CAUSES, SHORTFALLS
+from workloads.canonical import Spec
+
+__all__ = ["Explanation", "OpStory", "explain"]
+
+
+Lost = tuple[tuple[str, int], ...]
+
+CROWDED: Final = 0.5
+"""Share of multipliers at effectual work below which a story says so."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpStory(Spec):
+    """One operator: its share, its place on the roofline, its mapping, and what sparsity bought.
+
+    roof is "compute" or "bandwidth" (None without MACs); of_roof the share of that roof reached.
+    rivals are the exact cycles of the best mapping under every dataflow, best first; lost the
+    cycles by cause that did not shrink with the density, largest first.
+    """
+
+    name: str
+    kind: str
+    cycles: int
+    share: float
+    bottleneck: str
+    macs_per_byte: float | None
+    roof: str | None
+    of_roof: float | None
+    dataflow: str
+    setting: str
+    rivals: tuple[tuple[str, int], ...]
+    density: float | None
+    speedup: float | None
+    lost: Lost
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation(Spec):
+    """A run in words and numbers."""
+
+    workload: str
+    arch: str
+    sparsity: str
+    cycles: int
+    causes: tuple[tuple[str, int, float], ...]
+    ridge_macs_per_byte: float
+    density: float
+    speedup: float | None
+    lost: Lost
+    sentences: tuple[str, ...]
+    ops: tuple[OpStory, ...]
+
+
+def _causes(row: Any) -> dict[str, int]:
+    return {"compute": int(row["array_busy"]), **{c: int(row[f"stall_{c}"]) for c in STALLS}}
+
+
+def _density(row: Any) -> float | None:
+    dense = int(row["macs_dense"])
+    return int(row["macs_effectual"]) / dense if dense else None
+
+
+def _working(run: Run, row: Any) -> float:
+    """Return the share of multipliers with effectual work in the cycles that multiply."""
+    offered = run.arch.peak_macs_per_cycle * int(row["array_busy"])
+    return int(row["macs_effectual"]) / offered if offered else 1.0
+
+
+def _lost(sparse: dict[str, int], dense: dict[str, int], density: float) -> Lost:
+    """Return cycles by cause above density times the dense run's, largest first."""
+    excess = {c: round(sparse[c] - density * dense[c]) for c in sparse}
+    return tuple(
+        (cause, cycles)
+        for cause, cycles in sorted(excess.items(), key=lambda item: -item[1])
+        if cycles > 0
+    )
+
+
+def _bought(speedup: float, density: float, lost: Lost, cycles: int) -> str:
+    """Say what the density bought, and the three largest losses of at least 1 % of the cycles."""
+    if density >= 1:
+        return "dense: no product is left out"
+    ideal = f"{1 / density:.2f}x" if density else "everything"
+    worth = [(cause, n) for cause, n in lost[:3] if 100 * n >= cycles]
+    why = ", ".join(f"{SHORTFALLS[cause]} ({n:,} cycles)" for cause, n in worth)
+    kept = f"{density:.1%} of the products kept: {speedup:.2f}x of a possible {ideal}"
+    return f"{kept}; what did not shrink: {why}" if why else kept
+
+
+def _sentence(
+    row: Any, density: float | None, speedup: float | None, lost: Lost, working: float
+) -> str:
+    cause = str(row["bottleneck"])
+    parts = [f"mostly {CAUSES[cause]}" if cause in CAUSES else "free: nothing runs"]
+    if density is None:
+        return f"{parts[0]}; no products, so weight sparsity does not touch it"
+    if working < CROWDED:
+        parts.append(
+            f"while it multiplies, {working:.1%} of the multipliers have effectual work: "
+            "the shape leaves the others idle"
+        )
+    if speedup is not None:
+        parts.append(_bought(speedup, density, lost, int(row["cycles"])))
+    return "; ".join(parts)
+
+
+def _place(run: Run) -> dict[str, tuple[float, str, float]]:
+    """Return {operator: (MACs a byte, which roof is over it, share of the roof reached)}."""
+    limits = machine_roofline(run.arch)
+    out = {}
+    for point in roofline(run.result):
+        below = point.macs_per_byte < limits.ridge_macs_per_byte
+        roof = limits.attainable_macs_per_s(point.macs_per_byte)
+        out[point.name] = (
+            point.macs_per_byte,
+            "bandwidth" if below else "compute",
+            point.effectual_macs_per_s / roof,
+        )
+    return out
+
+
+def _rivals(run: Run) -> dict[str, tuple[tuple[str, int], ...]]:
+    """Return {operator: ((dataflow, exact cycles of all executions), ...)}, best first."""
+    found: dict[str, list[tuple[int, str]]] = {}
+    repeats = {op.name: op.repeat for op in run.graph.ops}
+    flows = [run.arch.dataflow] if run.arch.dataflow else list(Dataflow)
+    for flow in flows:
+        try:
+            mapped = map_graph(run.graph, replace(run.arch, dataflow=flow))
+        except NoMapping:  # some operator fits no buffer under this dataflow: no rival
+            continue
+        for m in mapped.mappings:
+            found.setdefault(m.op, []).append((m.cycles * repeats[m.op], flow.value))
+    return {op: tuple((f, cycles) for cycles, f in sorted(rows)) for op, rows in found.items()}
+
+
+def _story(
+    run: Run,
+    row: Any,
+    dense: Any,
+    place: dict[str, tuple[float, str, float]],
+    rivals: tuple[tuple[str, int], ...],
+) -> OpStory:
+    name, density, cycles = str(row["name"]), _density(row), int(row["cycles"])
+    intensity, roof, of_roof = place.get(name, (None, None, None))
+    lost: Lost = ()
+    speedup = None
+    if dense is not None and cycles:
+        speedup = int(dense["cycles"]) / cycles
+        lost = _lost(_causes(row), _causes(dense), density) if density is not None else ()
+    return OpStory(
+        name=name,
+        kind=str(row["kind"]),
+        cycles=cycles,
+        share=cycles / max(run.result.cycles, 1),
+        bottleneck=str(row["bottleneck"]),
+        macs_per_byte=intensity,
+        roof=roof,
+        of_roof=of_roof,
+        dataflow=str(row["dataflow"]),
+        setting=str(row["nm"]),
+        rivals=rivals,
+        density=density,
+        speedup=speedup,
+        lost=lost,
+        sentence=_sentence(row, density, speedup, lost, _working(run, row)),
+    )
+
+
+def explain(run: Run) -> Explanation:
+    """Return where the cycles of `run` go, and against its baseline what the sparsity bought.
+
+    The cycles that did not shrink, by cause, are this run's less density times the baseline's;
+    they sum to cycles - density * baseline cycles.
+    """
+    result = run.result
+    rivals = _rivals(run)
+    dense = {str(row["name"]): row for row in run.baseline.result.per_op} if run.baseline else {}
+    place = _place(run)
+    ops = tuple(
+        _story(run, row, dense.get(str(row["name"])), place, rivals.get(str(row["name"]), ()))
+        for row in result.per_op
+    )
+    density = result.macs_effectual / max(result.macs_dense, 1)
+    lost = _whole_lost(run, density)
+    return Explanation(
+        workload=run.graph.name,
+        arch=run.arch_name,
+        sparsity=str(run.sparsity),
+        cycles=result.cycles,
+        causes=tuple(result.bottlenecks()),
+        ridge_macs_per_byte=machine_roofline(run.arch).ridge_macs_per_byte,
+        density=density,
+        speedup=run.speedup,
+        lost=lost,
+        sentences=_sentences(run, ops, density, lost),
+        ops=ops,
+    )
+
+
+def _whole_lost(run: Run, density: float) -> Lost:
+    if run.baseline is None:
+        return ()
+    sparse, dense = (
+        {cause: cycles for cause, cycles, _ in r.result.bottlenecks()} for r in (run, run.baseline)
+    )
+    return _lost(sparse, dense, density)
+
+
+def _sentences(run: Run, ops: tuple[OpStory, ...], density: float, lost: Lost) -> tuple[str, ...]:
+    cause, cycles, share = run.result.bottlenecks()[0]
+    of = f"{cycles:,} of {run.result.cycles:,} cycles ({share:.0%})"
+    out = [f"The largest part of the run, {of}, is {CAUSES[cause]}."]
+    placed = [op for op in ops if op.roof]
+    under = sum(op.cycles for op in placed if op.roof == "bandwidth")
+    total = sum(op.cycles for op in placed)
+    if total:
+        out.append(
+            f"{under / total:.0%} of the cycles of matrix products are in operators left of the "
+            f"roofline's ridge, {machine_roofline(run.arch).ridge_macs_per_byte:.1f} MACs a byte."
+        )
+    if run.speedup is not None:
+        out.append(f"The sparsity: {_bought(run.speedup, density, lost, run.result.cycles)}.")
+    return tuple(out)

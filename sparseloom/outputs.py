@@ -1,0 +1,52 @@
+"""Output folders: every file is written, or none is."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+__all__ = ["check_folder", "dumps", "write_files", "write_run"]
+
+
+def dumps(document: Mapping[str, Any]) -> str:
+    """Return the JSON text of a document, keys in their own order."""
+    return json.dumps(document, indent=2, allow_nan=False) + "\n"
+
+
+def check_folder(folder: Path) -> None:
+    """Raise ValueError if `folder`, or something it would lie in, is a file."""
+    for path in (folder.absolute(), *folder.absolute().parents):
+        if path.is_dir():
+            return
+        if path.exists():
+            raise ValueError(f"Output folder {str(folder)!r} cannot be: {str(path)!r} is a file")
+
+
+def write_files(files: Mapping[str, str], folder: Path) -> tuple[Path, ...]:
+    """Write `files` (name to text) into `folder`, made if missing; return their paths.
+
+    They are written beside it first and then renamed into place, so that an error leaves what
+    was there before. Raises ValueError if `folder` is a file.
+    """
+    check_folder(folder)
+    folder = folder.absolute()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        for name, text in files.items():
+            (partial / name).write_text(text, encoding="utf-8")
+        folder.mkdir(exist_ok=True)
+        for name in files:
+            (partial / name).replace(folder / name)
+    finally:
+        shutil.rmtree(partial)
+    return tuple(folder / name for name in files)
+
+
+def write_run(document: Mapping[str, Any], folder: Path) -> tuple[Path, ...]:
+    """Write result.json and report.html of a run's document into `folder`."""
+    from sparseloom.report import render
+
+    return write_files({"result.json": dumps(document), "report.html": render(document)}, folder)

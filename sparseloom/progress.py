@@ -1,0 +1,40 @@
+"""Progress on stderr: only on a terminal, and only for work that takes longer than a second."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+__all__ = ["progress"]
+
+PATIENCE_S = 1.0
+
+
+@contextmanager
+def progress(title: str, total: int | None = None) -> Iterator[Callable[[str], None]]:
+    """Yield a function to call with the name of each finished item."""
+    if not sys.stderr.isatty():
+        yield lambda _name: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+    task = bar.add_task(title, total=total)
+    began = time.monotonic()
+
+    def step(name: str) -> None:
+        bar.update(task, advance=1, description=f"{title} {name[-32:]}")
+        if time.monotonic() - began > PATIENCE_S:
+            bar.start()
+
+    try:
+        yield step
+    finally:
+        bar.stop()

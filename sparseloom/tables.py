@@ -1,0 +1,136 @@
+"""Terminal tables of the command line, built from plain documents."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from sparseloom.schema import CAUSES
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from sparseloom.explanation import Explanation
+
+__all__ = ["catalogue_table", "causes_lines", "explanation_table", "ops_table", "run_table", "si"]
+
+
+def si(value: float, unit: str) -> str:
+    """Return `value` with three significant digits and an SI prefix.
+
+    >>> si(0.0030535, "s")
+    '3.05 ms'
+    """
+    for scale, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1, ""), (1e-3, "m"), (1e-6, "µ")):
+        if abs(value) >= scale:
+            return f"{value / scale:.3g} {prefix}{unit}"
+    return f"{value / 1e-9:.3g} n{unit}"
+
+
+def _table(title: str, columns: Sequence[tuple[str, str]]) -> "Table":
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name, justify in columns:
+        table.add_column(
+            name,
+            justify="right" if justify == "right" else "left",
+            no_wrap=justify != "fold",
+            overflow="fold" if justify == "fold" else "ellipsis",
+        )
+    return table
+
+
+def run_table(document: Mapping[str, Any]) -> "Table":
+    """Return the headline numbers of a run, its baseline in a column of its own."""
+    d = document
+    beside = "baseline_cycles" in d
+    columns = [("", "left"), (d["sparsity"], "right")]
+    if beside:
+        columns += [(d["baseline"], "right"), ("ratio", "right")]
+    table = _table(f"{d['workload']} on {d['arch']}", columns)
+
+    def row(name: str, key: str, text: Any, ratio: float | None = None) -> None:
+        cells = [name, text(d[key])]
+        if beside:
+            before = text(d[f"baseline_{key}"]) if f"baseline_{key}" in d else ""
+            cells += [before, f"{ratio:.2f}x" if ratio is not None else ""]
+        table.add_row(*cells)
+
+    row("cycles", "cycles", lambda v: f"{v:,}", d.get("speedup"))
+    row("time", "seconds", lambda v: si(v, "s"), d.get("speedup"))
+    row("dynamic energy", "energy_j", lambda v: si(v, "J"), d.get("energy_ratio"))
+    row("utilisation", "utilisation", lambda v: f"{v:.1%}")
+    row("dense MACs", "macs_dense", lambda v: f"{v:,}")
+    row("effectual MACs", "macs_effectual", lambda v: f"{v:,}")
+    for key, name, unit in (
+        ("prefill_s", "prefill", "s"),
+        ("decode_s", "decode", "s"),
+        ("tokens_per_s", "decode rate", "token/s"),
+    ):
+        if key in d:
+            row(name, key, lambda v, unit=unit: si(v, unit))
+    return table
+
+
+def ops_table(document: Mapping[str, Any], top: int) -> "Table":
+    """Return the `top` operators with the most cycles, in the order they run."""
+    ops = document["ops"]
+    chosen = sorted(range(len(ops)), key=lambda i: (-ops[i]["cycles"], i))[:top]
+    beside = "baseline_cycles" in document
+    columns = [("operator", "left"), ("kind", "left"), ("cycles", "right"), ("share", "right")]
+    columns += [("speed-up", "right")] if beside else []
+    columns += [("mostly", "left"), ("dataflow", "left")]
+    shown = f"busiest {len(chosen)} of {len(ops)} operators"
+    table = _table(shown, columns)
+    for index in sorted(chosen):
+        op = ops[index]
+        speedup = op.get("speedup") if op["macs_dense"] else None
+        cells = [
+            op["name"],
+            op["kind"],
+            f"{op['cycles']:,}",
+            f"{op['cycles'] / max(document['cycles'], 1):.1%}",
+        ]
+        cells += [f"{speedup:.2f}x" if speedup else ""] if beside else []
+        table.add_row(*cells, op["bottleneck"], f"{op['dataflow']} {op['nm']}".strip())
+    return table
+
+
+def explanation_table(explanation: "Explanation", top: int) -> "Table":
+    """Return the `top` operators with the most cycles: why, on which dataflow, what was lost."""
+    ops = sorted(explanation.ops, key=lambda op: -op.cycles)[:top]
+    columns = (
+        ("operator", "fold"),
+        ("cycles", "right"),
+        ("roof", "left"),
+        ("dataflows (cycles)", "fold"),
+        ("why", "fold"),
+    )
+    table = _table(f"busiest {len(ops)} of {len(explanation.ops)} operators", columns)
+    for op in ops:
+        roof = "" if op.of_roof is None else f"{op.of_roof:.0%} of {op.roof}"
+        flows = ", ".join(
+            f"{flow} {cycles:,}" if i else f"{flow} {op.setting}: {cycles:,}"
+            for i, (flow, cycles) in enumerate(op.rivals)
+        )
+        table.add_row(op.name, f"{op.cycles:,}", roof, flows, op.sentence)
+    return table
+
+
+def causes_lines(causes: Iterable[tuple[str, int, float]]) -> list[str]:
+    """Return one line for each cause of cycles that occurs."""
+    return [
+        f"  {share:6.1%}  {cycles:>15,}  {CAUSES[cause]}"
+        for cause, cycles, share in causes
+        if cycles
+    ]
+
+
+def catalogue_table(title: str, rows: Sequence[Mapping[str, Any]]) -> "Table":
+    """Return one table of the catalogue."""
+    keys = [key for key in ("name", "proof", "options", "summary") if key in rows[0]]
+    table = _table(title, [(key, "fold" if key == "summary" else "left") for key in keys])
+    for row in rows:
+        cells = (row[key] for key in keys)
+        table.add_row(*(", ".join(c) if isinstance(c, list) else str(c) for c in cells))
+    return table

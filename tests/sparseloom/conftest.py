@@ -1,0 +1,31 @@
+"""Runs shared by tests of the facade: small enough to be made once a session."""
+
+import pytest
+
+from sparseloom.runs import run
+
+TOPOLOGY = """Layer name, M, N, K,
+first, 64, 48, 40,
+second, 64, 96, 48,
+third, 8, 16, 96,
+"""
+
+
+@pytest.fixture(scope="session")
+def topology(tmp_path_factory):
+    """Return a small SCALE-Sim GEMM topology file."""
+    path = tmp_path_factory.mktemp("topology") / "three.csv"
+    path.write_text(TOPOLOGY, encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def sparse_run(topology):
+    """Return a 2:8 run with its dense baseline."""
+    return run(topology, arch="nm-tiny", sparsity="2:8", baseline="dense")
+
+
+@pytest.fixture(scope="session")
+def vision_run():
+    """Return a run of a network with vector operators, 2:8 and dense."""
+    return run("resnet9", arch="sat-vcu1525", sparsity="2:8", baseline="dense")
