@@ -202,7 +202,9 @@ class _GraphMapper:
         out = tensors[op.output]
         write = -(-out.size * out.bits // 8)
         size = max(out.size, *(tensors[t].size for t in op.inputs)) if op.inputs else out.size
-        work = 0 if op.kind is OpKind.MOVE else size * op.passes
+        work = size * op.passes
+        if op.kind is OpKind.MOVE:  # slices and gathers read what they keep
+            read, work = min(read, write), 0
         stream = Stream(read_bytes=read, write_bytes=write, ops=work)
         if stream not in self._streams:
             self._streams[stream] = map_stream(self.arch, stream)

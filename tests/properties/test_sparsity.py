@@ -44,9 +44,7 @@ def nofm(draw):
 PATTERNS = st.one_of(
     st.builds(Band, st.integers(0, 50), st.integers(0, 50)),
     st.builds(Diagonal, st.integers(-50, 50)),
-    st.builds(
-        MultiDiagonal, st.lists(st.integers(-50, 50), min_size=1, max_size=6).map(tuple)
-    ),
+    st.builds(MultiDiagonal, st.lists(st.integers(-50, 50), min_size=1, max_size=6).map(tuple)),
     st.integers(1, 20).flatmap(lambda p: st.builds(VerticalStripe, st.just(p), st.integers(0, p))),
     st.builds(AShape, st.integers(0, 50), st.integers(1, 50)),
     st.builds(VerticalSlash, PLACES, PLACES),

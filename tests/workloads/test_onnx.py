@@ -6,8 +6,8 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from onnx_models import model, node, pp_ocr, product, run, saved
 
-from tests.workloads.onnx_models import model, node, pp_ocr, product, run, saved
 from workloads.frontends.onnx import load_onnx
 from workloads.frontends.onnx_file import read_model, static_model
 from workloads.graph import OpKind
@@ -73,7 +73,9 @@ def test_load_and_prune_recogniser_takes_under_two_seconds():
     began = time.perf_counter()
     graph = load_onnx(pp_ocr("rec")).sparsify(NofM(2, 8))
     assert time.perf_counter() - began < 2
-    sparse = [op.inputs[1] for op in graph.gemm_ops if graph.tensors[op.inputs[1]].sparsity == NofM(2, 8)]
+    sparse = [
+        op.inputs[1] for op in graph.gemm_ops if graph.tensors[op.inputs[1]].sparsity == NofM(2, 8)
+    ]
     assert len(sparse) == 38 + 9 - 1
     assert all(nnz_of(graph, name) <= NofM(2, 8).nnz(graph.tensors[name].shape) for name in sparse)
 
@@ -214,6 +216,23 @@ def test_gemm_equals_onnxruntime(swap_a, swap_b, tmp_path):
     (expected,) = run(proto, {"x": x}, ["y"])
     assert op.kind is OpKind.GEMM
     assert np.allclose(product(graph, op, x.T if swap_a else x)[0], expected, atol=1e-5)
+
+
+def test_gemm_with_a_computed_summand_adds_on_the_vector_unit(tmp_path):
+    proto = model(
+        [node("Gemm", ["x", "w", "c"], ["y"])], {"x": (3, 4), "c": (3, 5)}, {"w": weights(4, 5)}
+    )
+    first, second = load_onnx(saved(proto, tmp_path), fuse=False).ops
+    assert (first.kind, second.kind) == (OpKind.GEMM, OpKind.ELEMENTWISE)
+    assert second.inputs == (first.output, "c")
+    assert second.output == "y"
+
+
+def test_gemm_of_two_activations_is_a_matmul(tmp_path):
+    proto = model([node("Gemm", ["a", "b"], ["y"], transB=1)], {"a": (3, 4), "b": (5, 4)})
+    (op,) = load_onnx(saved(proto, tmp_path)).ops
+    assert op.kind is OpKind.MATMUL
+    assert (op.gemm.m, op.gemm.k, op.gemm.n) == (3, 4, 5)
 
 
 @pytest.mark.parametrize(
@@ -378,12 +397,11 @@ def test_convolution_with_computed_filters_is_opaque(tmp_path):
     assert load_onnx(saved(proto, tmp_path)).unsupported == {"Conv": 1}
 
 
-def test_unnamed_and_repeated_names_become_unique(tmp_path):
-    nodes = [node("Relu", ["x"], ["a"]), node("Relu", ["a"], ["b"]), node("Relu", ["b"], ["y"])]
-    nodes[0].name = nodes[1].name = "same"
-    nodes[2].name = ""
+def test_unnamed_operators_get_names_of_their_own(tmp_path):
+    nodes = [node("Relu", ["x"], ["a"]), node("Relu", ["a"], ["y"])]
+    nodes[0].name, nodes[1].name = "", "Relu_0"
     graph = load_onnx(saved(model(nodes, {"x": (2, 2)}), tmp_path))
-    assert len({op.name for op in graph.ops}) == len(graph.ops)
+    assert [op.name for op in graph.ops] == ["Relu_0", "Relu_0#1"]
 
 
 def test_one_constant_in_two_layouts_becomes_two_parameters(tmp_path):

@@ -7,8 +7,8 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from onnx_models import model, node, pp_ocr, saved
 
-from tests.workloads.onnx_models import model, node, pp_ocr, saved
 from workloads.errors import WorkloadError
 from workloads.frontends.onnx import load_onnx
 
@@ -52,6 +52,62 @@ def test_truncated_model_is_refused_wherever_it_is_cut(tmp_path):
     for share in (0.001, 0.1, 0.5, 0.9, 0.999):
         path.write_bytes(whole[: int(len(whole) * share)])
         refused(path, "not a readable ONNX model|holds no operators|refuses the model")
+
+
+def test_name_that_is_no_text_is_refused(tmp_path, capfd):
+    raw = relu().SerializeToString()
+    path = tmp_path / "bytes.onnx"
+    path.write_bytes(raw.replace(b"Relu.y", b"Relu\xff\xfe"))
+    refused(path, "its field 'name' holds bytes that are no UTF-8 text")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_unknown_data_type_is_refused(tmp_path):
+    proto = model(
+        [node("Fancy", ["x"], ["f"], domain="acme"), node("MatMul", ["f", "w"], ["y"])],
+        {"x": (3, 4)},
+        {"w": np.ones((4, 4), "f4")},
+        domains=("acme",),
+    )
+    proto.graph.initializer[0].data_type = 77
+    refused(saved(proto, tmp_path), "'w' of data type 77 and shape .* cannot be read")
+
+
+def test_weight_that_is_not_finite_is_refused(tmp_path):
+    weight = np.float32([[1.0], [np.inf]])
+    proto = model([node("MatMul", ["x", "w"], ["y"])], {"x": (1, 2)}, {"w": weight})
+    refused(
+        saved(proto, tmp_path), r"\(MatMul\) is malformed: its weight 'w' holds values that are"
+    )
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_flipped_bytes_end_in_a_graph_or_one_sentence(seed, tmp_path, capfd):
+    rng = np.random.default_rng(seed)
+    nodes = [
+        node("Conv", ["x", "w"], ["a"], pads=[1, 1, 1, 1]),
+        node("GlobalAveragePool", ["a"], ["b"]),
+        node("Flatten", ["b"], ["c"]),
+        node("Gemm", ["c", "v"], ["y"], transB=1),
+    ]
+    weights = {"w": np.ones((4, 3, 3, 3), "f4"), "v": np.ones((5, 4), "f4")}
+    whole = model(nodes, {"x": ("n", 3, None, None)}, weights).SerializeToString()
+    path = tmp_path / "flipped.onnx"
+    graphs, sentences = 0, []
+    for _ in range(300):
+        raw = bytearray(whole)
+        for place in rng.integers(len(raw), size=rng.integers(1, 5)):
+            raw[place] = rng.integers(256)
+        path.write_bytes(raw)
+        try:
+            load_onnx(path)
+            graphs += 1
+        except WorkloadError as error:
+            sentences.append(str(error))
+    assert graphs > 0
+    assert len(sentences) > 0
+    assert all("flipped.onnx" in sentence for sentence in sentences)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_graph_without_operators_is_refused(tmp_path):
@@ -205,10 +261,11 @@ def test_batch_that_is_no_count_is_refused(batch, tmp_path):
 
 
 def test_guessed_sizes_that_fail_say_how_to_give_them(tmp_path):
-    nodes = [node("Reshape", ["x", "s"], ["r"]), node("Relu", ["r"], ["y"])]
-    proto = model(nodes, {"x": (None, 3, None, None)})
-    proto.graph.initializer.append(numpy_helper.from_array(np.int64([1, 3, 7, 11]), "s"))
-    refused(saved(proto, tmp_path), r"guessed, give them as inputs=\{'x': \(1, 3, 224, 224\)\}")
+    nodes = [node("Flatten", ["x"], ["f"]), node("MatMul", ["f", "w"], ["y"])]
+    proto = model(nodes, {"x": (None, 3, None, None)}, {"w": np.ones((3 * 7 * 11, 2), "f4")})
+    path = saved(proto, tmp_path)
+    refused(path, r"guessed, give them as inputs=\{'x': \(1, 3, 224, 224\)\}")
+    assert load_onnx(path, inputs={"x": (1, 3, 7, 11)}).macs == 3 * 7 * 11 * 2
 
 
 def test_loading_writes_nothing_and_stays_silent(tmp_path, monkeypatch, capfd):

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from workloads.graph import Gemm, Op, OpKind, TensorSpec, WorkloadGraph
+from workloads.patterns import Diagonal
 from workloads.pruning import mask_of, nnz_of, prune, reduction_axis, runs_dense, sparsify
 from workloads.quantize import quantize
 from workloads.sparsity import (
@@ -13,7 +14,6 @@ from workloads.sparsity import (
     Positional,
     Unstructured,
 )
-from workloads.patterns import Diagonal
 from workloads.zoo import build
 
 

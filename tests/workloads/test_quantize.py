@@ -20,7 +20,9 @@ def test_quantize_all_zero_has_scale_one():
     assert not codes.any()
 
 
-@given(hnp.arrays(np.float32, st.integers(1, 30), elements=st.floats(-(2.0**99), 2.0**99, width=32)))
+@given(
+    hnp.arrays(np.float32, st.integers(1, 30), elements=st.floats(-(2.0**99), 2.0**99, width=32))
+)
 def test_quantize_any_values_stay_within_half_a_step(values):
     codes, scale = quantize(values)
     assert codes.min() >= -127

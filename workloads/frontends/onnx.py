@@ -163,6 +163,8 @@ def _conv(net: _Net, node: _Node) -> None:
 
 def _weight(net: _Net, name: str, values: NDArray[Any], gemm: Gemm) -> str:
     shape = (gemm.k, gemm.n) if gemm.groups == 1 else (gemm.groups, gemm.k, gemm.n)
+    if not np.isfinite(values).all():
+        raise ValueError(f"its weight {name!r} holds values that are not finite")
     return net.parameter(name, values.reshape(shape))
 
 
@@ -207,26 +209,28 @@ def _conv_transpose(net: _Net, node: _Node) -> None:
     )
 
 
+def _gemm_weight(net: _Net, node: _Node, gemm: Gemm) -> tuple[OpKind, str]:
+    """Return the second operand as (k, n), scaled by alpha when it is constant."""
+    name = node.inputs[1]
+    if name not in net.constants:
+        return OpKind.MATMUL, net.data(name)
+    with np.errstate(all="ignore"):  # what is not finite is refused with its name
+        scaled = net.constants[name] * np.float32(node.attributes.get("alpha", 1.0))
+    turned = scaled.T if node.attributes.get("transB", 0) else scaled
+    return OpKind.GEMM, _weight(net, name, turned, gemm)
+
+
 def _gemm(net: _Net, node: _Node) -> None:
     """A * B + C of matrices; a C that is not constant is added by the vector unit."""
     a, b, *rest = node.inputs
-    swap_a, swap_b = node.attributes.get("transA", 0), node.attributes.get("transB", 0)
-    m, k = net.shapes[a][::-1] if swap_a else net.shapes[a]
-    shape_b = net.constants[b].shape if b in net.constants else net.shapes[b]
-    n = shape_b[0] if swap_b else shape_b[1]
-    gemm = Gemm(m=m, k=k, n=n)
-    biases = [c for c in rest if c and c in net.constants]
+    m, k = net.shapes[a][::-1] if node.attributes.get("transA", 0) else net.shapes[a]
+    shape = net.constants[b].shape if b in net.constants else net.shapes[b]
+    gemm = Gemm(m=m, k=k, n=shape[0] if node.attributes.get("transB", 0) else shape[1])
+    kind, weight = _gemm_weight(net, node, gemm)
+    biases = [c for c in rest if c in net.constants]
     added = [c for c in rest if c and c not in net.constants]
-    if b in net.constants:
-        scaled = net.constants[b] * np.float32(node.attributes.get("alpha", 1.0))
-        weight = _weight(net, b, scaled.T if swap_b else scaled, gemm)
-        kind = OpKind.GEMM
-    else:
-        weight, kind = net.data(b), OpKind.MATMUL
     output = node.outputs[0]
     product = f"{output}.product" if added else output
-    if added:
-        net.tensors[product] = TensorSpec(name=product, dims=("d0", "d1"), shape=(m, n))
     net.append(
         Op(
             name=node.name,
@@ -238,6 +242,7 @@ def _gemm(net: _Net, node: _Node) -> None:
         )
     )
     if added:
+        net.tensors[product] = TensorSpec(name=product, dims=("d0", "d1"), shape=(m, gemm.n))
         net.append(
             Op(
                 name=f"{node.name}.add",
@@ -474,8 +479,11 @@ def _constants(path: Path, model: "ModelProto") -> dict[str, NDArray[Any]]:
     for tensor in model.graph.initializer:
         try:
             found[tensor.name] = to_array(tensor)
-        except (TypeError, ValueError) as error:
-            raise WorkloadError(f"{path}: weight {tensor.name!r} cannot be read: {error}") from None
+        except (LookupError, TypeError, ValueError) as error:
+            raise WorkloadError(
+                f"{path}: weight {tensor.name!r} of data type {tensor.data_type} and shape "
+                f"{tuple(tensor.dims)} cannot be read: {error}"
+            ) from None
     return found
 
 

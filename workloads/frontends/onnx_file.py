@@ -95,6 +95,24 @@ def _check_tensors(path: Path, model: "ModelProto") -> bool:
     return bool(external)
 
 
+def _check_text(path: Path, model: "ModelProto") -> None:
+    """Refuse names that are not text: protobuf hands them out as bytes."""
+    waiting: list[Any] = [model]
+    while waiting:
+        for described, value in waiting.pop().ListFields():
+            if described.type not in (described.TYPE_MESSAGE, described.TYPE_STRING):
+                continue
+            single = isinstance(value, str | bytes) or hasattr(value, "ListFields")
+            values = [value] if single else value
+            if described.type == described.TYPE_MESSAGE:
+                waiting.extend(values)
+            elif any(not isinstance(text, str) for text in values):
+                raise WorkloadError(
+                    f"{path} is not a readable ONNX model: its field {described.name!r} holds "
+                    "bytes that are no UTF-8 text"
+                )
+
+
 def _check_file(path: Path) -> None:
     if not path.is_file():
         raise WorkloadError(f"No such file: {path}")
@@ -124,6 +142,7 @@ def read_model(path: Path) -> "ModelProto":
             f"{path} is not a readable ONNX model, it is truncated or another format: "
             f"{_sentence(error)}"
         ) from None
+    _check_text(path, model)
     if not model.graph.node:
         raise WorkloadError(f"{path} holds no operators; an ONNX model with a graph is needed")
     if _check_tensors(path, model):
@@ -338,7 +357,9 @@ def _fold(path: Path, model: "ModelProto") -> "ModelProto":
                 model.SerializeToString(),
                 options,
                 providers=["CPUExecutionProvider"],
+                # Equal layers with equal weights are two layers all the same.
                 disabled_optimizers=["CommonSubexpressionElimination"],
+                enable_fallback=0,  # a second try would print to stdout
             )
             return onnx.load_model(str(folded))
         except Exception as error:  # noqa: BLE001  ONNX Runtime's errors share no base class

@@ -2,7 +2,6 @@
 
 import csv
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -15,32 +14,39 @@ from workloads.sparsity import Dense, NofM, Sparsity
 
 __all__ = ["load_scalesim"]
 
-CONV_COLUMNS: Final = (
+GEMM: Final = ("M", "N", "K")
+CONV: Final = (
     "IFMAP height",
     "IFMAP width",
     "filter height",
     "filter width",
     "channels",
     "number of filters",
-    "strides",
+    "stride",
 )
-GEMM_COLUMNS: Final = ("M", "N", "K")
+CONV_TWO_STRIDES: Final = (*CONV[:-1], "stride height", "stride width")
+
+DEPTHWISE_MARK: Final = "DP"
+"""SCALE-Sim takes a layer whose name contains this as depthwise."""
 
 MAX_SIZE: Final = 1 << 31
 MAX_BYTES: Final = 1 << 24
 
+Rows = list[tuple[int, list[str]]]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Line:
-    """One layer of the file, for messages as well."""
+class _Layer:
+    """One line of the file."""
 
     where: str
     name: str
-    cells: tuple[str, ...]
+    sizes: tuple[int, ...]
     sparsity: Sparsity
+    batch: int
 
 
-def _rows(path: Path) -> list[tuple[int, list[str]]]:
+def _rows(path: Path) -> Rows:
     """Return (line number, cells) of the lines that hold anything, the header included."""
     if not path.is_file():
         raise WorkloadError(f"No such file: {path}")
@@ -54,153 +60,170 @@ def _rows(path: Path) -> list[tuple[int, list[str]]]:
             rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
     except (UnicodeDecodeError, csv.Error) as error:
         raise WorkloadError(f"{path} is not a topology in CSV text: {error}") from None
-    return [(line, cells) for line, cells in rows if any(cells)]
+    return [(number, cells) for number, cells in rows if any(cells)]
 
 
-def _header(path: Path, rows: list[tuple[int, list[str]]]) -> tuple[tuple[str, ...], bool]:
-    """Return the numeric columns of the layout and whether a sparsity column follows."""
+def _columns(path: Path, rows: Rows) -> tuple[str, ...]:
+    """Return the sizes that the header promises after the layer's name."""
     if len(rows) < 2:
         raise WorkloadError(f"{path} holds no layers; a header and one line a layer are needed")
-    line, header = rows[0]
-    names = [re.sub(r"\s+", " ", cell.lower()) for cell in header]
-    while names and not names[-1]:
-        names.pop()
-    sparse = bool(names) and "sparsity" in names[-1]
-    if sparse:
-        names.pop()
-    for columns in (CONV_COLUMNS, GEMM_COLUMNS):
-        if len(names) == len(columns) + 1 and names[0].startswith("layer"):
-            return columns, sparse
+    number, header = rows[0]
+    names = [cell.lower() for cell in header]
+    if names[1:4] == ["m", "n", "k"]:
+        return GEMM
+    if len(names) > 7 and "ifmap" in names[1] and "stride" in names[7]:
+        return CONV_TWO_STRIDES if len(names) > 8 and "stride" in names[8] else CONV
     raise WorkloadError(
-        f"{path}, line {line}: the header has {len(names)} columns ({', '.join(header)}); a "
-        f"topology has a layer name and {', '.join(CONV_COLUMNS)}, or {', '.join(GEMM_COLUMNS)}, "
-        "and optionally sparsity"
+        f"{path}, line {number}: found the header {', '.join(header)!r}, allowed are layer name, "
+        f"{', '.join(CONV)} and layer name, {', '.join(GEMM)}"
     )
+
+
+def _size(where: str, column: str, text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,12}", text) or not 1 <= int(text) <= MAX_SIZE:
+        raise WorkloadError(
+            f"{where}, column {column}: found {text!r}, allowed is a whole number from 1 to "
+            f"{MAX_SIZE}"
+        )
+    return int(text)
 
 
 def _sparsity(where: str, text: str) -> Sparsity:
-    found = re.fullmatch(r"(\d{1,9}):(\d{1,9})", text)
+    if not re.fullmatch(r"[0-9]{1,9}:[0-9]{1,9}", text):
+        raise WorkloadError(f"{where}, column sparsity: found {text!r}, allowed is N:M such as 2:4")
+    n, m = map(int, text.split(":"))
     try:
-        if found:
-            n, m = int(found[1]), int(found[2])
-            return Dense() if n == m and m > 0 else NofM(n, m)
+        return Dense() if n == m > 0 else NofM(n, m)
     except ValueError as error:
         raise WorkloadError(f"{where}, column sparsity: {error}") from None
-    raise WorkloadError(f"{where}, column sparsity: found {text!r}, allowed is N:M such as 2:4")
 
 
-def _layer(
-    path: Path, number: int, cells: list[str], columns: tuple[str, ...], sparse: bool
-) -> _Line:
+def _layer(path: Path, number: int, cells: list[str], columns: tuple[str, ...]) -> _Layer:
+    """Read one line: name, sizes, then N:M sparsity and, for a GEMM, its batch, if any."""
     where = f"{path}, line {number}"
-    wanted = len(columns) + 1 + sparse
-    while len(cells) > wanted and not cells[-1]:
-        cells = cells[:-1]
-    if len(cells) != wanted:
+    if len(cells) <= len(columns):
         raise WorkloadError(
-            f"{where}: found {len(cells)} columns, needed are {wanted}: layer name, "
-            f"{', '.join(columns)}{', sparsity' if sparse else ''}"
+            f"{where}: found {len(cells)} columns, needed are {len(columns) + 1}: layer name, "
+            f"{', '.join(columns)}"
         )
     if not cells[0]:
         raise WorkloadError(f"{where}, column layer name: found nothing, a name is needed")
-    sparsity = _sparsity(where, cells[-1]) if sparse else Dense()
-    numbers = tuple(cells[1 : len(columns) + 1])
-    return _Line(where=where, name=cells[0], cells=numbers, sparsity=sparsity)
+    pairs = zip(columns, cells[1:], strict=False)
+    sizes = tuple(_size(where, column, text) for column, text in pairs)
+    more = [text for text in cells[len(columns) + 1 :] if text]
+    batches = [text for text in more if columns is GEMM and ":" not in text]
+    ratios = [text for text in more if text not in batches]
+    if len(batches) > 1 or len(ratios) > 1:
+        raise WorkloadError(f"{where}: found {len(more)} cells after {columns[-1]}, too many")
+    return _Layer(
+        where=where,
+        name=cells[0],
+        sizes=sizes,
+        sparsity=_sparsity(where, ratios[0]) if ratios else Dense(),
+        batch=_size(where, "batch", batches[0]) if batches else 1,
+    )
 
 
-def _sizes(line: _Line, columns: Sequence[str]) -> list[int]:
-    sizes = []
-    for text, column in zip(line.cells, columns, strict=True):
-        if not re.fullmatch(r"[0-9]{1,12}", text) or not 1 <= int(text) <= MAX_SIZE:
-            raise WorkloadError(
-                f"{line.where}, column {column}: found {text!r}, allowed is a whole number from "
-                f"1 to {MAX_SIZE}"
-            )
-        sizes.append(int(text))
-    return sizes
+def _window(layer: _Layer) -> tuple[Window, int]:
+    """Return the window and the number of groups of a convolution.
 
-
-def _conv(line: _Line) -> tuple[Gemm, Window]:
-    height, width, kh, kw, channels, filters, stride = _sizes(line, CONV_COLUMNS)
+    SCALE-Sim rounds the number of output rows and columns up where the stride does not divide
+    (a last window hangs over the edge), which is padding at the bottom and right.
+    """
+    height, width, kh, kw, channels, _, down, *across = layer.sizes
+    right = across[0] if across else down
+    if kh > height or kw > width:
+        raise WorkloadError(
+            f"{layer.where}: found a {kh}x{kw} filter, allowed is at most its "
+            f"{height}x{width} IFMAP"
+        )
+    groups = channels if DEPTHWISE_MARK in layer.name else 1
     window = Window(
         batch=1,
         image=(height, width),
-        channels=channels,
+        channels=channels // groups,
         kernel=(kh, kw),
-        stride=(stride, stride),
+        stride=(down, right),
+        padding=(0, 0, (kh - height) % down, (kw - width) % right),
     )
-    try:
-        return conv_gemm(window, 1, filters), window
-    except ValueError as error:
-        raise WorkloadError(f"{line.where}: {error}") from None
+    return window, groups
 
 
-def _specs(line: _Line, gemm: Gemm, window: Window | None, sparsity: Sparsity) -> list[TensorSpec]:
+def _conv(layer: _Layer) -> tuple[OpKind, Gemm, Window]:
+    window, groups = _window(layer)
+    kind = OpKind.DEPTHWISE if groups > 1 else OpKind.CONV
+    return kind, conv_gemm(window, groups, groups * layer.sizes[5]), window
+
+
+def _specs(name: str, gemm: Gemm, window: Window | None, sparsity: Sparsity) -> list[TensorSpec]:
     """Return the layer's activation, weight and output."""
+    lead, g = ((gemm.groups,), ("g",)) if gemm.groups > 1 else ((), ())
     if window is None:
-        act = TensorSpec(name=f"{line.name}.in", dims=("m", "k"), shape=(gemm.m, gemm.k))
-        out = TensorSpec(name=f"{line.name}.out", dims=("m", "n"), shape=(gemm.m, gemm.n))
+        act = TensorSpec(name=f"{name}.in", dims=(*g, "m", "k"), shape=(*lead, gemm.m, gemm.k))
+        out = TensorSpec(name=f"{name}.out", dims=(*g, "m", "n"), shape=(*lead, gemm.m, gemm.n))
     else:
         dims = ("b", "h", "w", "c")
-        shape = (1, *window.image, window.channels)
-        act = TensorSpec(name=f"{line.name}.in", dims=dims, shape=shape)
-        out = TensorSpec(name=f"{line.name}.out", dims=dims, shape=(1, *window.out, gemm.n))
+        shape = (1, *window.image, window.channels * gemm.groups)
+        act = TensorSpec(name=f"{name}.in", dims=dims, shape=shape)
+        shape = (1, *window.out, gemm.n * gemm.groups)
+        out = TensorSpec(name=f"{name}.out", dims=dims, shape=shape)
     weight = TensorSpec(
-        name=f"{line.name}.weight",
-        dims=("k", "n"),
-        shape=(gemm.k, gemm.n),
+        name=f"{name}.weight",
+        dims=(*g, "k", "n"),
+        shape=(*lead, gemm.k, gemm.n),
         parameter=True,
         sparsity=sparsity,
     )
     return [act, weight, out]
 
 
-def load_scalesim(path: str | Path) -> WorkloadGraph:
-    """Return the layers of a SCALE-Sim topology file, each reading an input of its own.
-
-    Convolutions have (layer, IFMAP height, width, filter height, width, channels, filters,
-    strides), without padding: SCALE-Sim gives padded image sizes. GEMMs have (layer, M, N, K). A
-    last column "sparsity" holds N:M per layer, N = M being dense. Raises WorkloadError naming
-    file, line, column, what was found and what is allowed.
-    """
-    path = Path(path)
-    rows = _rows(path)
-    columns, sparse = _header(path, rows)
-    ops: list[Op] = []
-    tensors: dict[str, TensorSpec] = {}
-    short: list[str] = []
-    names: set[str] = set()
-    for number, cells in rows[1:]:
-        line = _layer(path, number, cells, columns, sparse)
-        if line.name in names:
-            raise WorkloadError(f"{line.where}: a second layer is named {line.name!r}")
-        names.add(line.name)
-        op, specs = _operator(line, columns)
-        if specs[1].sparsity != line.sparsity:
-            short.append(line.name)
-        ops.append(op)
-        tensors.update((spec.name, spec) for spec in specs)
-    notes = (f"Dense, since the reduction is shorter than one group: {', '.join(short)}",)
-    return WorkloadGraph(
-        name=path.stem, ops=tuple(ops), tensors=tensors, notes=notes if short else ()
-    )
-
-
-def _operator(line: _Line, columns: tuple[str, ...]) -> tuple[Op, list[TensorSpec]]:
-    if columns is CONV_COLUMNS:
-        kind, (gemm, window) = OpKind.CONV, _conv(line)
+def _operator(layer: _Layer, columns: tuple[str, ...]) -> tuple[Op, list[TensorSpec]]:
+    kind: OpKind = OpKind.GEMM
+    window: Window | None = None
+    if columns is GEMM:
+        m, n, k = layer.sizes
+        gemm = Gemm(groups=layer.batch, m=m, k=k, n=n)
     else:
-        m, n, k = _sizes(line, GEMM_COLUMNS)
-        kind, gemm, window = OpKind.GEMM, Gemm(m=m, k=k, n=n), None
-    short = runs_dense(line.sparsity, (gemm.k, gemm.n))
-    specs = _specs(line, gemm, window, Dense() if short else line.sparsity)
+        kind, gemm, window = _conv(layer)
+    short = runs_dense(layer.sparsity, (gemm.k, gemm.n))
+    specs = _specs(layer.name, gemm, window, Dense() if short else layer.sparsity)
     op = Op(
-        name=line.name,
+        name=layer.name,
         kind=kind,
         inputs=(specs[0].name, specs[1].name),
         output=specs[2].name,
         gemm=gemm,
         window=window,
-        source=kind.value,
+        source="Gemm" if columns is GEMM else "Conv",
     )
     return op, specs
+
+
+def load_scalesim(path: str | Path) -> WorkloadGraph:
+    """Return the layers of a SCALE-Sim topology file, each reading an input of its own.
+
+    Convolutions have (layer, IFMAP height, width, filter height, width, channels, filters,
+    stride) without padding, since SCALE-Sim gives padded images; GEMMs have (layer, M, N, K). A
+    further cell N:M is the sparsity of the weights, N = M being dense; a further whole number is
+    a GEMM's batch. As in SCALE-Sim, output sizes round up and a layer with DP in its name is
+    depthwise. Raises WorkloadError naming file, line, column, what was found and what is allowed.
+    """
+    path = Path(path)
+    rows = _rows(path)
+    columns = _columns(path, rows)
+    ops: list[Op] = []
+    tensors: dict[str, TensorSpec] = {}
+    short: list[str] = []
+    for number, cells in rows[1:]:
+        layer = _layer(path, number, cells, columns)
+        if f"{layer.name}.in" in tensors:
+            raise WorkloadError(f"{layer.where}: a second layer is named {layer.name!r}")
+        op, specs = _operator(layer, columns)
+        if specs[1].sparsity != layer.sparsity:
+            short.append(layer.name)
+        ops.append(op)
+        tensors.update((spec.name, spec) for spec in specs)
+    note = f"Dense, since the reduction is shorter than one group: {', '.join(short)}"
+    return WorkloadGraph(
+        name=path.stem, ops=tuple(ops), tensors=tensors, notes=(note,) if short else ()
+    )
