@@ -1,9 +1,10 @@
 """One tile of a GEMM on the NMArray: its controller job and its on-chip events."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from simulator.arch import ArrayJob, Dataflow, NMArray
 from simulator.counts import Counts
+from simulator.units.nm_beats import gemm_job
 from workloads.canonical import Spec
 
 __all__ = ["NMSetting", "Tile", "encoded_bits", "tile_events", "tile_job"]
@@ -38,27 +39,17 @@ class Tile(Spec):
 
 
 def tile_job(arch: NMArray, setting: NMSetting, tile: Tile) -> ArrayJob:
-    """Return the controller job of `tile`, all its folds back to back.
-
-    OS folds cover R of m and C of n; WS folds R * M of k and C of n; IS folds R * M of k and C
-    of m (design 4.1). Ragged folds cost the same as full ones.
-    """
-    rows, cols, group = arch.rows, arch.cols, setting.group
-    match setting.dataflow:
-        case Dataflow.OS:
-            folds, length = -(-tile.m // rows) * -(-tile.n // cols), -(-tile.k // group)
-        case Dataflow.WS:
-            folds, length = -(-tile.k // (rows * group)) * -(-tile.n // cols), tile.m
-        case Dataflow.IS:
-            folds, length = -(-tile.k // (rows * group)) * -(-tile.m // cols), tile.n
-    return ArrayJob(
-        arch=arch,
-        dataflow=setting.dataflow,
+    """Return the controller job of `tile`: its groups' products back to back."""
+    job = gemm_job(
+        arch,
+        setting.dataflow,
+        m=tile.m,
+        k=tile.k,
+        n=tile.n,
         kept=setting.kept,
-        group=group,
-        length=length,
-        folds=tile.groups * folds,
+        group=setting.group,
     )
+    return replace(job, folds=tile.groups * job.folds)
 
 
 def encoded_bits(setting: NMSetting, tile: Tile) -> tuple[int, int]:

@@ -63,9 +63,10 @@ class Trace:
     """What the array does with its beats.
 
     `outputs` int32[result beats, cols]; `accept_job`, `accept_side`, `accept_top` and `emit` int64
-    cycles of every acceptance (a job is accepted in the last slot of the one before); `cycles` from a job's first operand accepted to its last accumulator final,
-    summed over jobs and equal to their slots plus the three kinds of stalled cycles; `array_busy`
-    cycles in which some PE multiplies; `counts` by (component, action, variant).
+    cycles of every acceptance (a job is accepted in the last slot of the one before); `cycles`
+    from a job's first operand accepted to its last accumulator final, summed over jobs and equal
+    to their slots plus the three kinds of stalled cycles; `array_busy` cycles in which some PE
+    multiplies; `counts` by (component, action, variant).
     """
 
     outputs: NDArray[np.int32]

@@ -66,7 +66,11 @@ def gemm_job(
     kept: int,
     group: int,
 ) -> ArrayJob:
-    """Return the job that computes the whole (m, k) by (k, n) product on `arch`."""
+    """Return the job that computes the whole (m, k) by (k, n) product on `arch`.
+
+    OS folds cover R of m and C of n; WS folds R * M of k and C of n; IS folds R * M of k and C of
+    m (design 4.1). Ragged folds cost the same as full ones.
+    """
     tiles_k = _ceil(k, arch.rows * group)
     match dataflow:
         case Dataflow.OS:

@@ -1,0 +1,202 @@
+"""What one co-simulation point does: jobs, beats and stalls, drawn at random, and as port words."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from amaranth.hdl import Const
+from amaranth.lib import data
+from numpy.typing import NDArray
+
+from rtl import shapes
+from simulator.arch import ArrayJob, Dataflow, NMArray
+from simulator.units.nm_array import Stalls
+from simulator.units.nm_beats import Beats, Lanes, gemm_job, pack
+
+__all__ = ["Point", "Stimulus", "random_point", "stimulus"]
+
+BUDGET_SLOTS = 150
+"""Slots of a random job on a small array."""
+
+SLACK_CYCLES = 64
+"""Cycles beyond the worst case after which a silent array counts as hung."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Point:
+    """Jobs run back to back, the operand beats of each, and the stalls of all."""
+
+    jobs: tuple[ArrayJob, ...]
+    beats: tuple[Beats, ...]
+    stalls: Stalls
+
+    def __str__(self) -> str:
+        """Return one line for a report."""
+        jobs = "; ".join(
+            f"{job.dataflow} {job.kept}:{job.group} length {job.length} folds {job.folds}"
+            for job in self.jobs
+        )
+        held = sum(int(d.sum()) for d in (self.stalls.side, self.stalls.top, self.stalls.out))
+        return f"{jobs}; {held} cycles of delay"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stimulus:
+    """A point as port words and delays in cycles; every simulator plays the same one."""
+
+    jobs: tuple[int, ...]
+    side: tuple[int, ...]
+    top: tuple[int, ...]
+    job_delays: tuple[int, ...]
+    side_delays: tuple[int, ...]
+    top_delays: tuple[int, ...]
+    out_delays: tuple[int, ...]
+    limit_cycles: int
+
+
+def _words(bits: NDArray[np.uint8]) -> tuple[int, ...]:
+    packed = np.packbits(bits.reshape(len(bits), -1), axis=1, bitorder="little")
+    return tuple(int.from_bytes(row.tobytes(), "little") for row in packed)
+
+
+def _put(bits: NDArray[np.uint8], offset: int, width: int, value: NDArray[np.int64]) -> None:
+    """Write `width` bits of value[beats, lanes] at `offset` of every lane."""
+    if width:
+        field = (value[..., None] >> np.arange(width)) & 1
+        bits[..., offset : offset + width] = field
+
+
+def _lane_words(
+    lane: data.StructLayout, lanes: Lanes, items: data.ArrayLayout, offset: int
+) -> tuple[int, ...]:
+    """Return one word a beat; `items` lie at `offset` of each lane."""
+    beats, count, used = lanes.value.shape
+    bits = np.zeros((beats, count, lane.size), np.uint8)
+    bits[..., lane["valid"].offset] = lanes.valid
+    stride = items[1].offset if items.length > 1 else 0
+    element = items.elem_shape
+    pair = isinstance(element, data.StructLayout)
+    width = element["value"].width if pair else items[0].width
+    for item in range(used):
+        start = offset + item * stride
+        _put(bits, start, width, lanes.value[..., item].astype(np.int64))
+        if pair and lanes.index is not None:
+            field = element["index"]
+            index = lanes.index[..., item].astype(np.int64)
+            _put(bits, start + field.offset, field.width, index)
+    return _words(bits)
+
+
+def _side_words(job: ArrayJob, lanes: Lanes) -> tuple[int, ...]:
+    lane = shapes.side_lane(job.arch)
+    kind = "kept" if job.dataflow is Dataflow.IS else "group"
+    items = shapes.kept_pairs(job.arch) if kind == "kept" else shapes.candidates(job.arch)
+    return _lane_words(lane, lanes, items, lane["data"].offset)
+
+
+def _top_words(job: ArrayJob, lanes: Lanes) -> tuple[int, ...]:
+    lane = shapes.top_lane(job.arch)
+    return _lane_words(lane, lanes, shapes.kept_pairs(job.arch), lane["kept"].offset)
+
+
+def _job_word(job: ArrayJob) -> int:
+    fields: dict[int | str, Any] = {
+        "mode": shapes.Mode.of(job.dataflow),
+        "kept": job.kept,
+        "group": job.group,
+        "length": job.length,
+        "folds": job.folds,
+    }
+    return int(Const.cast(shapes.job(job.arch).const(fields)).value)
+
+
+def stimulus(point: Point) -> Stimulus:
+    """Return the point as port words."""
+    pairs = tuple(zip(point.jobs, point.beats, strict=True))
+    stalls = point.stalls
+    delays = int(stalls.side.sum() + stalls.top.sum() + stalls.out.sum())
+    slots = sum(job.slots for job in point.jobs) + point.jobs[-1].drain_slots
+    return Stimulus(
+        jobs=tuple(_job_word(job) for job in point.jobs),
+        side=tuple(word for job, beat in pairs for word in _side_words(job, beat.side)),
+        top=tuple(word for job, beat in pairs for word in _top_words(job, beat.top)),
+        job_delays=(0,) * len(pairs),
+        side_delays=tuple(stalls.side.tolist()),
+        top_delays=tuple(stalls.top.tolist()),
+        out_delays=tuple(stalls.out.tolist()),
+        limit_cycles=slots + delays + SLACK_CYCLES,
+    )
+
+
+def _operands(
+    rng: np.random.Generator, job: ArrayJob, m: int, k: int, n: int
+) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
+    """Draw int8 operands whose weight obeys N:M, at a density from none to all of the kept."""
+    act = rng.integers(-128, 128, (m, k), dtype=np.int8)
+    weight = rng.integers(-128, 128, (k, n), dtype=np.int8)
+    rank = rng.random((-(-k // job.group), job.group, n)).argsort(axis=1)
+    keep = rank.reshape(-1, n)[:k] < job.kept
+    density = rng.choice([0.0, 0.3, 0.8, 1.0], p=[0.1, 0.2, 0.3, 0.4])
+    return act, np.where(keep & (rng.random((k, n)) < density), weight, np.int8(0))
+
+
+def _littered(rng: np.random.Generator, lanes: Lanes) -> Lanes:
+    """Sometimes drop lanes at random, and fill invalid ones with noise nobody may look at."""
+    dropped = rng.random(lanes.valid.shape) < rng.choice([0.0, 0.2], p=[0.8, 0.2])
+    valid = lanes.valid & ~dropped
+    noise = rng.integers(-128, 128, lanes.value.shape, dtype=np.int8)
+    value = np.where(valid[..., None], lanes.value, noise)
+    return Lanes(valid=valid, value=value, index=lanes.index)
+
+
+def _size(rng: np.random.Generator, most: int, *likely: int) -> int:
+    """Draw 1, one of the `likely` sizes, or anything up to `most`."""
+    choices = (1, *likely, int(rng.integers(1, most, endpoint=True)), most)
+    return choices[int(rng.integers(len(choices)))]
+
+
+def _random_job(
+    arch: NMArray, rng: np.random.Generator, budget_slots: int
+) -> tuple[ArrayJob, Beats]:
+    dataflow = list(Dataflow)[int(rng.integers(len(Dataflow)))]
+    group = _size(rng, arch.max_m, arch.max_m)
+    kept = _size(rng, group)
+    tall = arch.rows * group if dataflow is not Dataflow.OS else group
+    wide = {Dataflow.OS: arch.rows, Dataflow.WS: 4, Dataflow.IS: arch.cols}[dataflow]
+    while True:
+        k = _size(rng, 10 * group if dataflow is Dataflow.OS else 3 * tall, tall)
+        m = _size(rng, 3 * wide, wide)
+        n = _size(rng, 12 if dataflow is Dataflow.IS else 3 * arch.cols, arch.cols)
+        job = gemm_job(arch, dataflow, m=m, k=k, n=n, kept=kept, group=group)
+        if job.slots <= budget_slots:
+            act, weight = _operands(rng, job, m, k, n)
+            beats = pack(job, act, weight)
+            return job, Beats(side=_littered(rng, beats.side), top=_littered(rng, beats.top))
+
+
+def _random_stalls(jobs: Sequence[ArrayJob], rng: np.random.Generator) -> Stalls:
+    """Draw no stalls, a steady back-pressure, or random stalls of all three streams."""
+    kind = int(rng.integers(5))
+    quiet = Stalls.none(jobs)
+    if kind == 0:
+        return quiet
+    if kind == 1:
+        every = int(rng.integers(1, 4))
+        return Stalls(side=quiet.side, top=quiet.top, out=quiet.out + every)
+    rate, longest = float(rng.choice([0.05, 0.3, 0.9])), int(rng.integers(1, 7))
+    return Stalls.random(jobs, rng, rate=rate, longest=longest)
+
+
+def random_point(arch: NMArray, rng: np.random.Generator) -> Point:
+    """Draw one or two jobs of about BUDGET_SLOTS slots each, their operands and their stalls.
+
+    Sizes favour 1 and whole tiles; kept values are often all zero or all non-zero.
+    """
+    # One full load and one crossing of a large array must fit whatever the budget.
+    budget_slots = BUDGET_SLOTS + arch.rows * (arch.max_m + 1) + arch.cols
+    drawn = [_random_job(arch, rng, budget_slots) for _ in range(int(rng.integers(1, 3)))]
+    jobs = tuple(job for job, _ in drawn)
+    return Point(
+        jobs=jobs, beats=tuple(beats for _, beats in drawn), stalls=_random_stalls(jobs, rng)
+    )

@@ -1,0 +1,6 @@
+"""The NMArray (SAT, arXiv 2309.13015) in Amaranth: int8 operands, int32 accumulators."""
+
+from rtl.nm_array.core import NMArrayCore
+from rtl.nm_array.pe import ProcessingElement
+
+__all__ = ["NMArrayCore", "ProcessingElement"]

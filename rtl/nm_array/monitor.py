@@ -1,0 +1,79 @@
+"""The NMArray's event counters."""
+
+from amaranth.hdl import Module, Signal, Value
+from amaranth.lib.wiring import In, Out
+
+from rtl import shapes
+from rtl.unit import Unit
+from simulator.arch import NMArray
+
+__all__ = ["Monitor"]
+
+
+class Monitor(Unit):
+    """Counts events since reset.
+
+    `cycles` runs from a job's first slot to its last one, both included, summed over jobs; a
+    cycle inside that window without `advance` is a stall, charged to a refused result first, then
+    to a missing side beat, then to a missing top beat: cycles = slots + stalls. `array_busy`
+    counts advances in which some PE works; lanes and beats count at their acceptance.
+
+    Latency: a count shows one cycle after its event, multiplier uses two. Reset: all zero.
+    """
+
+    def __init__(self, arch: NMArray) -> None:
+        self.arch = arch
+        super().__init__(
+            {
+                "advance": In(1),
+                "running": In(1),
+                "last": In(1),
+                "working": In(1),
+                "clear": In(1),
+                "side_there": In(1),
+                "full": In(shapes.tally(arch, arch.pes)),
+                "gated": In(shapes.tally(arch, arch.pes)),
+                "side_lanes": In(range(arch.rows + 1)),
+                "top_lanes": In(range(arch.cols + 1)),
+                "out_beat": In(1),
+                "counters": Out(shapes.counters()),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        """Build the counters."""
+        m = Module()
+        begun, window = Signal(), Signal()
+        m.d.comb += window.eq(self.running & (begun | self.advance))
+        with m.If(self.advance):
+            m.d.sync += begun.eq(self.running & ~self.last)
+        stalled = window & ~self.advance
+        added = {
+            "cycles": window,
+            "array_busy": self.advance & self._busy(m),
+            "stall_out": stalled & ~self.clear,
+            "stall_side": stalled & self.clear & ~self.side_there,
+            "stall_top": stalled & self.clear & self.side_there,
+            "mac_full": self.full,
+            "mac_gated": self.gated,
+            "side_lanes": self.side_lanes,
+            "top_lanes": self.top_lanes,
+            "out_beats": self.out_beat,
+        }
+        for name, amount in added.items():
+            counter = getattr(self.counters, name)
+            total = Signal.like(counter, name=name)
+            m.d.sync += total.eq(total + amount)
+            m.d.comb += counter.eq(total)
+        return m
+
+    def _busy(self, m: Module) -> Value:
+        """Tell whether a PE works: for the array's skew after PE (0, 0) has stopped."""
+        skew = self.arch.rows + self.arch.cols - 2
+        left = Signal(range(skew + 1))
+        with m.If(self.advance):
+            with m.If(self.working):
+                m.d.sync += left.eq(skew)
+            with m.Elif(left != 0):
+                m.d.sync += left.eq(left - 1)
+        return self.working | (left != 0)

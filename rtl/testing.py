@@ -1,0 +1,98 @@
+"""Pairs of a software model and its RTL, and the explicit list that co-simulation checks.
+
+A new structural point is one line of PAIRS.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from rtl.cosim.check import expected
+from rtl.cosim.play import Observation, Player, play
+from rtl.cosim.stimulus import Point, Stimulus
+from rtl.nm_array import NMArrayCore
+from rtl.unit import Unit
+from simulator.arch import BufferParams, DramParams, NMArray
+
+__all__ = ["PAIRS", "VERILATED", "Pair", "bare_array"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """One parameter point: the same `params` give the model, the RTL and what drives it."""
+
+    params: NMArray
+    model: Callable[[Point], Observation] = expected
+    dut: Callable[[NMArray], Unit] = NMArrayCore
+    drive: Callable[[Stimulus], Player] = play
+
+    def __str__(self) -> str:
+        """Return the structural parameters in short, as a test's name."""
+        p = self.params
+        overlap = "-overlap" if p.overlap else ""
+        return f"{p.rows}x{p.cols}-m{p.max_m}-q{p.macs_per_pe}{overlap}"
+
+
+def bare_array(
+    rows: int, cols: int, *, max_m: int = 1, macs_per_pe: int = 1, overlap: bool = False
+) -> NMArray:
+    """Return an array of the given structure; its memory system plays no part in the RTL."""
+    buffer = BufferParams(capacity_bytes=1024)
+    return NMArray(
+        rows=rows,
+        cols=cols,
+        max_m=max_m,
+        macs_per_pe=macs_per_pe,
+        overlap=overlap,
+        act_buffer=buffer,
+        weight_buffer=buffer,
+        out_buffer=buffer,
+        dram=DramParams(bandwidth_bytes_per_s=1_000_000_000),
+    )
+
+
+def _pair(rows: int, cols: int, max_m: int, macs_per_pe: int, *, overlap: bool = False) -> Pair:
+    return Pair(
+        params=bare_array(rows, cols, max_m=max_m, macs_per_pe=macs_per_pe, overlap=overlap)
+    )
+
+
+PAIRS: Final = (
+    _pair(1, 1, 1, 1),
+    _pair(1, 1, 1, 1, overlap=True),
+    _pair(1, 1, 4, 3, overlap=True),
+    _pair(1, 2, 2, 1),
+    _pair(2, 1, 2, 1, overlap=True),
+    _pair(1, 4, 7, 7),
+    _pair(4, 1, 5, 2),
+    _pair(4, 1, 1, 1, overlap=True),
+    _pair(1, 3, 3, 2, overlap=True),
+    _pair(3, 1, 5, 3, overlap=True),
+    _pair(2, 2, 1, 1),
+    _pair(2, 2, 1, 1, overlap=True),
+    _pair(2, 2, 4, 2),
+    _pair(2, 2, 8, 3, overlap=True),
+    _pair(2, 3, 6, 4),
+    _pair(3, 2, 6, 4, overlap=True),
+    _pair(2, 4, 3, 1),
+    _pair(4, 2, 3, 2, overlap=True),
+    _pair(3, 3, 4, 1),
+    _pair(3, 3, 4, 4, overlap=True),
+    _pair(3, 4, 2, 2),
+    _pair(4, 3, 5, 1, overlap=True),
+    _pair(4, 4, 1, 1),
+    _pair(4, 4, 2, 1, overlap=True),
+    _pair(4, 4, 4, 1),
+    _pair(4, 4, 8, 2, overlap=True),
+    _pair(2, 2, 16, 5),
+)
+"""Structural points small enough for Amaranth's own simulator."""
+
+VERILATED: Final = (
+    _pair(1, 1, 1, 1),
+    _pair(3, 2, 5, 3, overlap=True),
+    _pair(4, 4, 4, 2),
+    _pair(5, 3, 6, 6),
+    _pair(8, 8, 8, 2, overlap=True),
+)
+"""Structural points whose exported Verilog is compiled and checked."""

