@@ -1,0 +1,54 @@
+"""The README is true: its examples run, and print what it says they print."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+from sparseloom.cli import invoke
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def block(language, index=0):
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.S)[index]
+
+
+def lines(text):
+    return [line.rstrip() for line in text.splitlines() if line.strip()]
+
+
+@pytest.mark.slow
+def test_demo_prints_what_the_readme_says(capsys, tmp_path):
+    package = importlib.util.find_spec("rapidocr_onnxruntime").submodule_search_locations[0]
+    (model,) = Path(package, "models").glob("*rec*.onnx")
+    arguments = ["--arch", "sat-vcu1525", "--sparsity", "2:8", "--baseline", "dense"]
+    assert invoke(["run", str(model), *arguments]) == 0
+    printed = lines(capsys.readouterr().out)
+    assert [line for line in lines(block("console")) if not line.startswith("wrote")] == printed
+
+
+def test_python_example_prints_what_the_readme_says(capsys):
+    exec(compile(block("python"), "README.md", "exec"), {})  # noqa: S102  (our own file)
+    assert lines(capsys.readouterr().out) == lines(block("console", 1))
+
+
+def test_machine_file_example_is_a_machine(tmp_path, capsys):
+    path = tmp_path / "machine.yaml"
+    path.write_text(block("yaml"))
+    assert invoke(["run", "resnet9", "--arch", str(path), "--json"]) == 0
+    assert '"rows": 16' in capsys.readouterr().out
+
+
+def test_every_command_of_the_readme_exists(capsys):
+    for name in re.findall(r"^\| `sparseloom (\w+)", README, flags=re.M):
+        assert invoke([name, "--help"]) == 0
+    assert "Usage" in capsys.readouterr().out
+
+
+def test_every_folder_of_the_map_exists():
+    folders = re.findall(r"^\| `(\w+)/` \|", README, flags=re.M)
+    assert len(folders) == 6
+    assert all((ROOT / folder / "__init__.py").is_file() for folder in folders)
