@@ -1,6 +1,6 @@
 """The tiling space of the NMArray and a lower bound for every point of it, vectorised.
 
-Tile sizes are equal splits of each dimension in the array's quanta: R rows of m for OS, C of n
+Tile sizes are equal splits of each dimension in the array's quanta: R * I rows of m for OS, C of n
 for OS and WS, C of m for IS, R * M of k for WS and IS, one image row for a convolution's m. A
 dimension is split in 1, 2, 3, 4, 6, 8, 12, 16, 24 ... parts; every combination with either loop
 order is a candidate if its tiles fit the buffers. Several outer units share a tile whole.
@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 
 from mapping.problem import Problem, TileShape, input_rows
 from simulator.arch import Dataflow, NMArray
-from simulator.arch.nm_job import fold_interval, load_slots
+from simulator.arch.nm_job import (
+    fold_interval,
+    fold_rows,
+    load_slots,
+    overhead_slots,
+    stream_slots,
+)
 from simulator.nm_tile import NMSetting, tile_job
 
 __all__ = [
@@ -87,7 +93,7 @@ def settings(arch: NMArray, problem: Problem) -> list[NMSetting]:
 def _quanta(arch: NMArray, s: NMSetting, p: Problem) -> tuple[int, int, int]:
     match s.dataflow:
         case Dataflow.OS:
-            m, k, n = arch.rows, s.group, arch.cols
+            m, k, n = fold_rows(arch), s.group, arch.cols
         case Dataflow.WS:
             m, k, n = 1, arch.rows * s.group, arch.cols
         case Dataflow.IS:
@@ -153,7 +159,7 @@ def _array_cycles(arch: NMArray, s: NMSetting, p: Problem, t: _Tiles) -> Ints:
         "m": (
             m_extent,
             np.where(wide, t.units, 1) * t.m,
-            arch.rows if s.dataflow is Dataflow.OS else arch.cols,
+            fold_rows(arch) if s.dataflow is Dataflow.OS else arch.cols,
         ),
         "k": (np.full_like(t.k, p.gemm.k), t.k, arch.rows * s.group),
         "n": (np.full_like(t.n, p.gemm.n), t.n, arch.cols),
@@ -167,9 +173,9 @@ def _array_cycles(arch: NMArray, s: NMSetting, p: Problem, t: _Tiles) -> Ints:
     total = np.zeros_like(extent)
     for count, part in ((full, size), (np.sign(rest), rest)):
         length = -(-part // s.group) if streamed == "k" else part
-        stream = -(-s.kept // arch.macs_per_pe) * length
+        stream = stream_slots(arch, s.dataflow, s.kept, length)
         interval = fold_interval(arch, s.dataflow, load, stream)
-        first = load + stream + arch.rows + arch.cols - 2
+        first = load + stream + overhead_slots(arch, s.dataflow)
         total += count * (tiles * (first - interval) + folds * interval)
     return total
 

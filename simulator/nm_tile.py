@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 from simulator.arch import ArrayJob, Dataflow, NMArray
+from simulator.arch.nm_job import fold_rows
 from simulator.counts import Counts
 from simulator.units.nm_beats import gemm_job
 from workloads.canonical import Spec
@@ -70,7 +71,7 @@ def tile_events(arch: NMArray, setting: NMSetting, tile: Tile, *, first_k: bool)
     output buffer; every reduction fold after the first reads them back (`first_k` is False when
     an earlier tile of the same output already wrote them).
     """
-    m_folds = -(-tile.m // (arch.rows if setting.dataflow is Dataflow.OS else arch.cols))
+    m_folds = -(-tile.m // (fold_rows(arch) if setting.dataflow is Dataflow.OS else arch.cols))
     n_folds = -(-tile.n // arch.cols)
     k_folds = -(-tile.k // (arch.rows * setting.group))
     match setting.dataflow:

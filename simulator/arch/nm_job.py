@@ -6,7 +6,8 @@ holds, so cycles = slots + stalled cycles. Everything about a job's slots is clo
 stands here, read by the timing model, the handshake model and the RTL controller alike.
 
 Slot 0 accepts the first operand. A fold's stream starts at slot `start(f)`; PE (r, c) works on
-stream slot j of that fold in slot `start(f) + j + r + c`.
+stream slot j of that fold in slot `start(f) + j + r * hop + c`, hop being 1 for OS and the
+adder's latency (1 for int8) for WS and IS.
 """
 
 from dataclasses import dataclass
@@ -15,12 +16,17 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.arch.nm_array import Dataflow, NMArray
+from simulator.arch.nm_array import Dataflow, NMArray, Precision
 from workloads.canonical import Spec
 
-__all__ = ["ArrayJob", "fold_interval", "load_slots"]
+__all__ = ["ArrayJob", "fold_interval", "fold_rows", "load_slots", "overhead_slots", "stream_slots"]
 
 IntLike = TypeVar("IntLike", int, NDArray[np.int64])
+
+
+def fold_rows(arch: NMArray) -> int:
+    """Return the rows of m that an OS fold covers: every PE keeps I sums."""
+    return arch.rows * arch.interleave
 
 
 def load_slots(arch: NMArray, dataflow: Dataflow, kept: int, group: int) -> int:
@@ -34,15 +40,58 @@ def load_slots(arch: NMArray, dataflow: Dataflow, kept: int, group: int) -> int:
             return arch.rows * group
 
 
+def stream_slots(arch: NMArray, dataflow: Dataflow, kept: int, length: IntLike) -> IntLike:
+    """Return the slots in which PE (0, 0) is fed during one fold, for any length.
+
+    Kept values run outermost and the I interleaved sums innermost; a sum takes its next product
+    max(I, L) slots later. OS interleaves rows of m, so `length` groups take as many blocks; WS
+    and IS interleave streamed vectors, so I of them share a block.
+    """
+    slots = -(-kept // arch.macs_per_pe) * arch.issue_slots
+    if dataflow is Dataflow.OS:
+        return slots * length
+    return slots * -(-length // arch.interleave)
+
+
+def row_hop(arch: NMArray, dataflow: Dataflow) -> int:
+    """Return the slots from one row's work to the next one's: partial sums hop in L slots."""
+    return 1 if dataflow is Dataflow.OS else arch.adder_latency
+
+
+def skew_slots(arch: NMArray, dataflow: Dataflow) -> int:
+    """Return the slots from the first PE's work to the last PE's same work."""
+    return (arch.rows - 1) * row_hop(arch, dataflow) + arch.cols - 1
+
+
+def tail_slots(arch: NMArray, dataflow: Dataflow) -> int:
+    """Return the slots from a PE's last feeding slot to its last sum being final.
+
+    0 for int8. The last of I additions starts max(I, L) - I slots before the block ends and
+    takes L; WS and IS then add the passing partial sum in an adder of its own, L more.
+    """
+    if arch.precision is Precision.INT8:
+        return 0
+    local = min(arch.interleave, arch.adder_latency) - 1
+    return local if dataflow is Dataflow.OS else local + arch.adder_latency
+
+
+def overhead_slots(arch: NMArray, dataflow: Dataflow) -> int:
+    """Return the slots a lone fold takes beside its load and its stream."""
+    return skew_slots(arch, dataflow) + tail_slots(arch, dataflow)
+
+
 def fold_interval(arch: NMArray, dataflow: Dataflow, load: int, stream: IntLike) -> IntLike:
     """Return the slots from one fold's stream start to the next one's, for any stream length.
 
-    Overlapped, OS is held to R slots by the drain chain, and the next stationary operand of WS
-    and IS can only be shifted in once the previous swap has passed all R rows.
+    Overlapped, OS is held to R * I slots by the drain chain, and the next stationary operand of
+    WS and IS can only be shifted in once the previous swap has passed all rows.
     """
     if not arch.overlap:
-        return load + stream + arch.rows + arch.cols - 2
-    least = arch.rows if dataflow is Dataflow.OS else arch.rows + load
+        return load + stream + overhead_slots(arch, dataflow)
+    if dataflow is Dataflow.OS:
+        least = fold_rows(arch)
+    else:
+        least = (arch.rows - 1) * row_hop(arch, dataflow) + 1 + load
     return np.maximum(stream, least) if isinstance(stream, np.ndarray) else max(stream, least)
 
 
@@ -85,13 +134,18 @@ class ArrayJob(Spec):
 
     @property
     def stream_slots(self) -> int:
-        """Slots in which PE (0, 0) multiplies during one fold."""
-        return self.slots_per_group * self.length
+        """Slots in which PE (0, 0) is fed during one fold."""
+        return stream_slots(self.arch, self.dataflow, self.kept, self.length)
 
     @property
     def skew_slots(self) -> int:
-        """Slots from the first PE's work to the last PE's same work: R + C - 2."""
-        return self.arch.rows + self.arch.cols - 2
+        """Slots from the first PE's work to the last PE's same work."""
+        return skew_slots(self.arch, self.dataflow)
+
+    @property
+    def tail_slots(self) -> int:
+        """Slots from a PE's last feeding slot to its last sum being final."""
+        return tail_slots(self.arch, self.dataflow)
 
     @property
     def interval(self) -> int:
@@ -101,13 +155,18 @@ class ArrayJob(Spec):
     @property
     def slots(self) -> int:
         """Slots from the first operand accepted to the last accumulator final."""
-        first = self.load_slots + self.stream_slots + self.skew_slots
+        first = self.load_slots + self.stream_slots + self.skew_slots + self.tail_slots
         return first + (self.folds - 1) * self.interval
 
     @property
     def drain_slots(self) -> int:
-        """Slots after `slots` until the last result beat has been presented."""
-        return self.arch.rows if self.dataflow is Dataflow.OS else 1
+        """Slots after `slots` until the last result beat has been presented.
+
+        The I sums of a PE become final one slot apart while the first ones already drain.
+        """
+        if self.dataflow is not Dataflow.OS:
+            return 1
+        return fold_rows(self.arch) - self.arch.interleave + 1
 
     @property
     def busy_slots(self) -> int:
@@ -118,7 +177,12 @@ class ArrayJob(Spec):
     @property
     def mac_slots(self) -> int:
         """Multiplier uses offered by the PEs at work, effectual and gated together."""
-        return self.folds * self.arch.peak_macs_per_cycle * self.stream_slots
+        sums = self.length * (self.arch.interleave if self.dataflow is Dataflow.OS else 1)
+        return self.folds * self.arch.peak_macs_per_cycle * self.slots_per_group * sums
+
+    @property
+    def _row_hop(self) -> int:
+        return row_hop(self.arch, self.dataflow)
 
     def start(self, fold: int) -> int:
         """Return the slot in which fold `fold`'s stream starts."""
@@ -129,5 +193,5 @@ class ArrayJob(Spec):
         if fold == 0:
             return 0
         if self.arch.overlap:
-            return self.start(fold - 1) + self.arch.rows
+            return self.start(fold - 1) + (self.arch.rows - 1) * self._row_hop + 1
         return self.start(fold) - self.load_slots

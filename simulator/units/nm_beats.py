@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.arch import ArrayJob, Dataflow, NMArray
+from simulator.arch.nm_job import fold_rows
 
 __all__ = ["Beats", "Lanes", "compress", "gemm_job", "pack", "unpack"]
 
@@ -68,13 +69,13 @@ def gemm_job(
 ) -> ArrayJob:
     """Return the job that computes the whole (m, k) by (k, n) product on `arch`.
 
-    OS folds cover R of m and C of n; WS folds R * M of k and C of n; IS folds R * M of k and C of
-    m (design 4.1). Ragged folds cost the same as full ones.
+    OS folds cover R * I of m and C of n; WS folds R * M of k and C of n; IS folds R * M of k and
+    C of m (design 4.1). Ragged folds cost the same as full ones.
     """
     tiles_k = _ceil(k, arch.rows * group)
     match dataflow:
         case Dataflow.OS:
-            length, folds = _ceil(k, group), _ceil(m, arch.rows) * _ceil(n, arch.cols)
+            length, folds = _ceil(k, group), _ceil(m, fold_rows(arch)) * _ceil(n, arch.cols)
         case Dataflow.WS:
             length, folds = m, tiles_k * _ceil(n, arch.cols)
         case Dataflow.IS:
