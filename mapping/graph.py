@@ -47,12 +47,10 @@ def packings(arch: NMArray, problem: Problem) -> list[Problem]:
 
     Packed groups divide the number of groups, and their channels fit one group of max_m.
     """
-    groups = problem.gemm.groups
-    window = problem.window
-    if groups == 1 or window is None:
+    if not problem.pack_channels:
         return [problem]
-    most = arch.max_m // window.channels
-    packs = [p for p in range(2, most + 1) if groups % p == 0]
+    most = arch.max_m // problem.pack_channels
+    packs = [p for p in range(2, most + 1) if problem.gemm.groups % p == 0]
     return [problem, *(problem.packed(p) for p in packs[-1:])]
 
 
@@ -153,7 +151,9 @@ class _GraphMapper:
         compressed = skippable(self.arch, weight.sparsity)
         if compressed is None and str(weight.sparsity) != "dense":
             self._gated.append((op.name, str(weight.sparsity)))
-        problem = Problem(gemm=op.gemm, window=op.window, compressed=compressed)
+        problem = Problem(
+            gemm=op.gemm, window=op.window, window_use=op.window_use, compressed=compressed
+        )
         if problem not in self._solved:
             self._solved[problem] = self._solve(problem, op.name)
         mapping, (block, tokens) = self._solved[problem]

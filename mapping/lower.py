@@ -36,6 +36,12 @@ class _Loop:
     def count(self) -> int:
         return self.full + bool(self.rest)
 
+    @property
+    def runs(self) -> tuple[tuple[int, int], ...]:
+        """(size, times) in order, the first tile apart: it may differ from those behind it."""
+        runs = ((self.size, 1), (self.size, self.full - 1), (self.rest, 1))
+        return tuple((size, times) for size, times in runs if size and times)
+
 
 @dataclass(frozen=True, slots=True)
 class GemmProgram:
@@ -50,141 +56,119 @@ class GemmProgram:
     arch: NMArray
     problem: Problem
     setting: NMSetting
-    shape: TileShape
+    loops: tuple[_Loop, ...]
+    depth: Mapping[str, int]  # innermost loop that changes an operand's tile, -1 if none
 
-    @property
-    def loops(self) -> tuple[_Loop, ...]:
-        p, s = self.problem, self.shape
-        extents = {"u": (p.units, s.units), "m": (p.unit_m, s.m), "n": (p.gemm.n, s.n)}
-        inner = {"k": (p.gemm.k, s.k)}
-        order = ("u", *s.order, "k")
-        return tuple(_Loop.over(i, *(extents | inner)[i]) for i in order)
-
-    def depth(self, indices: str) -> int:
-        """Return the innermost loop that changes an operand's tile, -1 if none does."""
-        return max(
-            (d for d, x in enumerate(self.loops) if x.index in indices and x.count > 1), default=-1
-        )
-
-    @property
-    def act_depth(self) -> int:
-        """Loop depth at which activations are fetched."""
-        return self.depth("um" if self.problem.window else "umk")
-
-    @property
-    def weight_depth(self) -> int:
-        """Loop depth at which weights are fetched."""
-        return self.depth("kn" if self.problem.shared_weights else "ukn")
+    @classmethod
+    def of(
+        cls, arch: NMArray, problem: Problem, setting: NMSetting, shape: TileShape
+    ) -> "GemmProgram":
+        """Return the builder of `problem` tiled by `shape`."""
+        p = problem
+        extents = {"u": (p.units, shape.units), "m": (p.unit_m, shape.m), "n": (p.gemm.n, shape.n)}
+        extents["k"] = (p.gemm.k, shape.k)
+        loops = tuple(_Loop.over(index, *extents[index]) for index in ("u", *shape.order, "k"))
+        depth = {
+            operand: max(
+                (d for d, x in enumerate(loops) if x.index in indices and x.count > 1), default=-1
+            )
+            for operand, indices in p.indices.items()
+        }
+        return cls(arch, problem, setting, loops, depth)
 
     def tokens(self) -> Mapping[str, int]:
         """Return the free buffer slots at the start: two where double buffering is needed."""
-        outputs = self.depth("umn") >= 0
-        return {
-            "act.free": 1 + (self.act_depth >= 0),
-            "weight.free": 1 + (self.weight_depth >= 0),
-            "out.free": 1 + outputs,
-        }
+        return {f"{operand}.free": 1 + (depth >= 0) for operand, depth in self.depth.items()}
 
     def program(self) -> Block:
         """Return the whole program."""
         sizes = {loop.index: loop.size for loop in self.loops}
-        body, last = self._nest(0, sizes, None)
-        return (*self._around(-1, sizes, body), last)
+        body = self._around(-1, sizes, self._nest(0, sizes, None, first_k=True))
+        return (*body, self._last_store(0, sizes))
 
-    def _nest(self, level: int, sizes: Sizes, prev: Step | None) -> tuple[Block, Step]:
-        """Return the program of the loops from `level` in, and the store it still owes."""
+    def _nest(self, level: int, sizes: Sizes, owed: Step | None, *, first_k: bool) -> Block:
+        """Return the loops from `level` in; a store owed is issued behind the first array step."""
+        if level == len(self.loops):
+            return (self._array(sizes, first_k=first_k), *([owed] if owed else []))
         loop = self.loops[level]
-        if loop.index == "k":
-            return self._reduction(loop, sizes, prev), self._store(sizes)
-        inner = sizes | {loop.index: loop.size}
-        body, owed = self._nest(level + 1, inner, prev)
-        block: Block = self._around(level, inner, body)
-        if loop.full > 1:
-            body, owed = self._nest(level + 1, inner, owed)
-            block += (Repeat(times=loop.full - 1, body=self._around(level, inner, body)),)
-        if loop.rest:
-            inner = sizes | {loop.index: loop.rest}
-            body, owed = self._nest(level + 1, inner, owed)
-            block += self._around(level, inner, body)
-        return block, owed
-
-    def _reduction(self, loop: _Loop, sizes: Sizes, prev: Step | None) -> Block:
-        level = len(self.loops) - 1
-        middle = loop.count - 2
-
-        def tile(k: int, *, first: bool = False, last: bool = False) -> Block:
-            inner = sizes | {"k": k}
-            return self._around(level, inner, (self._array(inner, first=first, last=last),))
-
-        block = tile(loop.size, first=True, last=middle < 0) + ((prev,) if prev else ())
-        if middle > 0:
-            block += (Repeat(times=middle, body=tile(loop.size)),)
-        if middle >= 0:
-            block += tile(loop.rest or loop.size, last=True)
+        block: Block = ()
+        for size, times in loop.runs:
+            inner = sizes | {loop.index: size}
+            body = self._nest(level + 1, inner, owed, first_k=first_k)
+            body = self._around(level, inner, body)
+            block += body if times == 1 else (Repeat(times=times, body=body),)
+            owed = self._last_store(level + 1, inner) if level <= self.depth["out"] else None
+            first_k = first_k and loop.index != "k"
         return block
 
+    def _last_store(self, level: int, sizes: Sizes) -> Step:
+        """Return the store of the last output tile of the loops from `level` in."""
+        last = {loop.index: loop.rest or loop.size for loop in self.loops[level:]}
+        return self._store(sizes | last)
+
     def _around(self, level: int, sizes: Sizes, body: Block) -> Block:
-        """Wrap one iteration in the fetches that belong to `level`."""
-        for name, depth in (("weight", self.weight_depth), ("act", self.act_depth)):
-            if depth == level:
-                load = self._load_weight(sizes) if name == "weight" else self._load_act(sizes)
-                take = Step(unit=Unit.ARRAY, label="take", cycles=0, waits=(f"{name}.full",))
-                give = Step(unit=Unit.ARRAY, label="give", cycles=0, releases=(f"{name}.free",))
-                body = (load, take, *body, give)
+        """Wrap one iteration of `level` in the buffers that change with it."""
+        for operand in ("out", "weight", "act"):
+            if self.depth[operand] != level:
+                continue
+            waits, releases = ("free", "full") if operand == "out" else ("full", "free")
+            take = Step(unit=Unit.ARRAY, label="take", cycles=0, waits=(f"{operand}.{waits}",))
+            give = Step(
+                unit=Unit.ARRAY, label="give", cycles=0, releases=(f"{operand}.{releases}",)
+            )
+            load = () if operand == "out" else (self._load(operand, sizes),)
+            body = (*load, take, *body, give)
         return body
 
-    def _load(self, name: str, values: int, indices: int) -> Step:
-        counts = {("dram", "read", "full"): values, (f"{name}_buffer", "write", "full"): values}
-        if indices:
-            counts |= {
-                ("dram", "read", "metadata"): indices,
-                (f"{name}_buffer", "write", "metadata"): indices,
-            }
+    def _load(self, operand: str, sizes: Sizes) -> Step:
+        if operand == "act":
+            elements, index_bits = self.problem.act_elements(sizes["u"], sizes["m"], sizes["k"]), 0
+        else:
+            elements = self.problem.weight_values(self.setting, sizes["u"], sizes["k"], sizes["n"])
+            index_bits = self.setting.index_bits
+        bits = {"full": self.arch.operand_bits * elements}
+        if index_bits:
+            bits["metadata"] = index_bits * elements
+        targets = (("dram", "read"), (f"{operand}_buffer", "write"))
         return Step(
             unit=Unit.DMA,
-            label=f"load {name}",
-            cycles=dma_cycles(self.arch, values + indices),
+            label=f"load {operand}",
+            cycles=dma_cycles(self.arch, sum(bits.values())),
             latency=self.arch.dram.latency_cycles,
-            waits=(f"{name}.free",),
-            releases=(f"{name}.full",),
-            counts=counts,
+            waits=(f"{operand}.free",),
+            releases=(f"{operand}.full",),
+            counts={(*target, variant): n for target in targets for variant, n in bits.items()},
         )
 
-    def _load_act(self, sizes: Sizes) -> Step:
-        return self._load("act", 8 * self.problem.act_bytes(sizes["u"], sizes["m"], sizes["k"]), 0)
-
-    def _load_weight(self, sizes: Sizes) -> Step:
-        bits = self.problem.weight_bits(self.setting, sizes["u"], sizes["k"], sizes["n"])
-        return self._load("weight", *bits)
-
-    def _array(self, sizes: Sizes, *, first: bool, last: bool) -> Step:
+    def _array(self, sizes: Sizes, *, first_k: bool) -> Step:
         shape = TileShape(units=sizes["u"], m=sizes["m"], k=sizes["k"], n=sizes["n"])
         tile = self.problem.array_tile(shape)
         job = tile_job(self.arch, self.setting, tile)
+        # Scattered results are added into the image, whichever comes first.
+        fresh = first_k and self.problem.indices["out"] == "umn"
         return Step(
             unit=Unit.ARRAY,
             label="array",
             cycles=job.slots,
             busy=job.busy_slots,
-            waits=("out.free",) if first else (),
-            releases=("out.full",) if last else (),
             counts={
-                **tile_events(self.arch, self.setting, tile, first_k=first),
-                ("mac", "int8", "offered"): job.mac_slots,
+                **tile_events(self.arch, self.setting, tile, first_k=fresh),
+                ("mac", self.arch.precision.value, "offered"): job.mac_slots,
             },
         )
 
     def _store(self, sizes: Sizes) -> Step:
-        outputs = sizes["u"] * sizes["m"] * sizes["n"]
+        outputs = self.problem.stored_elements(sizes["u"], sizes["m"], sizes["n"])
+        bits = self.arch.operand_bits * outputs
         return Step(
             unit=Unit.DMA,
             label="store",
-            cycles=dma_cycles(self.arch, 8 * outputs),
+            cycles=dma_cycles(self.arch, bits),
             waits=("out.full",),
             releases=("out.free",),
             counts={
                 ("out_buffer", "read", "full"): self.arch.acc_bits * outputs,
-                ("dram", "write", "full"): 8 * outputs,
+                ("dram", "write", "full"): bits,
             },
         )
 
@@ -193,5 +177,5 @@ def lower_gemm(
     arch: NMArray, problem: Problem, setting: NMSetting, shape: TileShape
 ) -> tuple[Block, Mapping[str, int]]:
     """Return the program of a mapped GEMM and its initial tokens."""
-    builder = GemmProgram(arch, problem, setting, shape)
+    builder = GemmProgram.of(arch, problem, setting, shape)
     return builder.program(), builder.tokens()

@@ -6,13 +6,14 @@ dimension is split in 1, 2, 3, 4, 6, 8, 12, 16, 24 ... parts; every combination 
 order is a candidate if its tiles fit the buffers. Several outer units share a tile whole.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mapping.problem import Problem, TileShape, input_rows
-from simulator.arch import Dataflow, NMArray
+from mapping.problem import Problem, TileShape
+from simulator.arch import BufferParams, Dataflow, NMArray
 from simulator.arch.nm_job import (
     fold_interval,
     fold_rows,
@@ -90,15 +91,14 @@ def settings(arch: NMArray, problem: Problem) -> list[NMSetting]:
     return found
 
 
-def _quanta(arch: NMArray, s: NMSetting, p: Problem) -> tuple[int, int, int]:
+def _quanta(arch: NMArray, s: NMSetting) -> tuple[int, int, int]:
     match s.dataflow:
         case Dataflow.OS:
-            m, k, n = fold_rows(arch), s.group, arch.cols
+            return fold_rows(arch), s.group, arch.cols
         case Dataflow.WS:
-            m, k, n = 1, arch.rows * s.group, arch.cols
+            return 1, arch.rows * s.group, arch.cols
         case Dataflow.IS:
-            m, k, n = arch.cols, arch.rows * s.group, 1
-    return (p.row if p.window else m), k, n
+            return arch.cols, arch.rows * s.group, 1
 
 
 def split_counts(limit: int) -> list[int]:
@@ -113,13 +113,27 @@ def _sizes(extent: int, quantum: int) -> Ints:
     return np.array(sorted(sizes), dtype=np.int64)
 
 
+def _row_sizes(p: Problem, extent: int) -> Ints:
+    """Return tile sizes in whole image rows: parts that divide an image, or whole images.
+
+    Within an image any number of rows will do, unless several images follow each other along
+    the dimension: then a part must divide the image, lest a tile straddle two.
+    """
+    assert p.window is not None
+    image = p.window.out[0] * p.row
+    inside = _sizes(min(image, extent), p.row)
+    if extent <= image:
+        return inside
+    return np.concatenate([inside[image % inside == 0][:-1], _sizes(extent, image)])
+
+
 def _tiles(arch: NMArray, s: NMSetting, p: Problem) -> _Tiles:
     """Return every tile shape of the space, legal or not."""
-    qm, qk, qn = _quanta(arch, s, p)
+    qm, qk, qn = _quanta(arch, s)
+    sizes_m = _row_sizes(p, p.unit_m) if p.rowed == "m" else _sizes(p.unit_m, qm)
+    sizes_k = _row_sizes(p, p.gemm.k) if p.rowed == "k" else _sizes(p.gemm.k, qk)
     orders = np.array([True, False])
-    grid = np.meshgrid(
-        _sizes(p.unit_m, qm), _sizes(p.gemm.k, qk), _sizes(p.gemm.n, qn), orders, indexing="ij"
-    )
+    grid = np.meshgrid(sizes_m, sizes_k, _sizes(p.gemm.n, qn), orders, indexing="ij")
     m, k, n, m_outer = (axis.ravel() for axis in grid)
     units = np.ones_like(m)
     if p.units > 1:  # tiles of several whole units
@@ -135,8 +149,10 @@ def _tiles(arch: NMArray, s: NMSetting, p: Problem) -> _Tiles:
     tiles = _Tiles(
         units, m, k, n, m_outer, -(-p.units // units), count_m, -(-p.gemm.k // k), count_n
     )
-    # With one tile in m or n both orders are the same loop nest.
-    return tiles.take(np.flatnonzero(m_outer | ((count_m > 1) & (count_n > 1))))
+    # With one tile in m or n both orders are the same loop nest; and sums that are scattered
+    # into image rows stay in the buffer over n.
+    both = (count_m > 1) & (count_n > 1) & ("n" in p.indices["out"])
+    return tiles.take(np.flatnonzero(m_outer | both))
 
 
 def _sums(extent: Ints, size: Ints, fold: int) -> tuple[Ints, Ints]:
@@ -185,75 +201,105 @@ def _dma(arch: NMArray, size: Ints) -> Ints:
     return -(-size * arch.clock_hz // arch.dram.bandwidth_bytes_per_s)
 
 
-def _traffic(p: Problem, s: NMSetting, t: _Tiles) -> tuple[Ints, Ints]:
-    """Return the bytes of activations and weights each candidate fetches (weights rounded down)."""
-    if p.window:
-        full, rest = np.divmod(p.unit_m, t.m)
-        rows = full * input_rows(p.window, t.m // p.row)
-        rows += np.where(rest > 0, input_rows(p.window, np.maximum(rest // p.row, 1)), 0)
-        act = p.units * rows * p.window.image[1] * p.window.channels
-    else:
-        act = np.full_like(t.m, p.units * p.unit_m * p.gemm.k)
-    weight = np.full_like(t.k, sum(p.weight_bits(s, p.units, p.gemm.k, p.gemm.n)) // 8)
-    split_k = (t.count_k > 1) & (p.window is None)
-    refetch_act = np.where(t.m_outer, split_k, split_k | (t.count_m > 1))
-    moves = (t.count_k > 1) | (t.count_n > 1)
-    refetch_weight = np.where(t.m_outer, moves, t.count_k > 1)
-    images = np.where(moves & p.shared_weights, t.count_u, 1)
+def _bytes(arch: NMArray, s: NMSetting, elements: Ints, operand: str) -> Ints:
+    """Return the bytes of `elements` as stored in memory, rounded up."""
+    bits = arch.operand_bits + (s.index_bits if operand == "weight" else 0)
+    return -(-elements * bits // 8)
+
+
+def _elements(p: Problem, s: NMSetting, t: _Tiles) -> dict[str, Ints]:
+    """Return the elements of a full tile of each operand."""
+    return {
+        "act": p.act_elements(t.units, t.m, t.k),
+        "weight": p.weight_values(s, t.units, t.k, t.n),
+        "out": p.out_elements(t.units, t.m, t.n),
+    }
+
+
+def _loops(t: _Tiles) -> tuple[tuple[Ints, dict[str, NDArray[np.bool_]]], ...]:
+    """Return the tile loops from the outside in: trip count, and which index each one is."""
+    yes, no = np.ones_like(t.m_outer), np.zeros_like(t.m_outer)
+    none = {"u": no, "m": no, "n": no, "k": no}
     return (
-        act * np.where(refetch_act, t.count_n, 1),
-        weight * images * np.where(refetch_weight, t.count_m, 1),
+        (t.count_u, none | {"u": yes}),
+        (np.where(t.m_outer, t.count_m, t.count_n), none | {"m": t.m_outer, "n": ~t.m_outer}),
+        (np.where(t.m_outer, t.count_n, t.count_m), none | {"n": t.m_outer, "m": ~t.m_outer}),
+        (t.count_k, none | {"k": yes}),
     )
 
 
-def _first_tile(p: Problem, s: NMSetting, t: _Tiles) -> tuple[Ints, Ints, Ints]:
-    """Return the bytes of a full tile: activations, stored weights, int32 partial sums."""
-    if p.window:
-        rows = input_rows(p.window, t.m // p.row)
-        act = t.units * rows * p.window.image[1] * p.window.channels
+def _visits(t: _Tiles, indices: str) -> tuple[Ints, Ints]:
+    """Return how often a tile changing with `indices` is fetched, and how many tiles there are."""
+    visits = distinct = passed = np.ones_like(t.count_u)
+    for count, is_index in _loops(t):
+        changes = np.logical_or.reduce([is_index[i] for i in indices]) & (count > 1)
+        passed = passed * count
+        visits = np.where(changes, passed, visits)
+        distinct = np.where(changes, distinct * count, distinct)
+    return visits, distinct
+
+
+def _summed(extent: int, size: Ints, per_tile: Callable[[Ints], Ints]) -> Ints:
+    """Return the sum of `per_tile` over the tiles of one dimension."""
+    full, rest = np.divmod(np.full_like(size, extent), size)
+    return full * per_tile(size) + np.where(rest > 0, per_tile(np.maximum(rest, 1)), 0)
+
+
+def _traffic(arch: NMArray, p: Problem, s: NMSetting, t: _Tiles) -> Ints:
+    """Return the bytes each candidate moves to and from memory, never more than it will."""
+    one = np.ones_like(t.m)
+    each = p.units * one
+    if p.rowed == "k":
+        act = _summed(p.gemm.k, t.k, lambda k: p.act_elements(each, t.m, np.maximum(k, p.row)))
     else:
-        act = t.units * t.m * t.k
-    groups = 1 if p.shared_weights else t.units
-    depth = -(-t.k // s.group) * s.kept if s.indexed else t.k
-    weight = -(-groups * depth * t.n * (8 + s.index_bits) // 8)
-    return act, weight, 4 * t.units * t.m * t.n
+        # Windows depend on m alone; a plain product's elements add up to the whole.
+        k = np.full_like(t.k, p.gemm.k)
+        act = _summed(p.unit_m, t.m, lambda m: p.act_elements(each, np.maximum(m, p.row), k))
+    out = _summed(
+        p.unit_m,
+        t.m,
+        lambda m: p.stored_elements(each, np.maximum(m, p.row), np.full_like(m, p.gemm.n)),
+    )
+    weight = p.weight_values(s, p.units, p.gemm.k, p.gemm.n) * one
+    total = arch.operand_bits * out // 8
+    for operand, elements in (("act", act), ("weight", weight)):
+        visits, distinct = _visits(t, p.indices[operand])
+        bits = arch.operand_bits + (s.index_bits if operand == "weight" else 0)
+        total = total + elements * bits // 8 * (visits // distinct)
+    return total
 
 
-def _needs(p: Problem, s: NMSetting, t: _Tiles) -> tuple[Ints, Ints, Ints]:
+def _needs(arch: NMArray, p: Problem, s: NMSetting, t: _Tiles) -> dict[str, Ints]:
     """Return the buffer bytes needed: a tile, twice where the operand is fetched repeatedly."""
-    act, weight, out = _first_tile(p, s, t)
-    many_n, many_k = t.count_n > 1, t.count_k > 1
-    many_u, many_m = t.count_u > 1, t.count_m > 1
-    act_moves = many_u | many_m | (many_k & (p.window is None))
-    weight_moves = many_k | many_n | (many_u & (not p.shared_weights))
-    return (
-        act * (1 + act_moves),
-        weight * (1 + weight_moves),
-        out * (1 + (many_u | many_m | many_n)),
-    )
+    counts = {"u": t.count_u, "m": t.count_m, "k": t.count_k, "n": t.count_n}
+    needs = {}
+    for operand, elements in _elements(p, s, t).items():
+        moves = np.logical_or.reduce([counts[i] > 1 for i in p.indices[operand]])
+        size = elements * arch.acc_bits // 8
+        if operand != "out":
+            size = _bytes(arch, s, elements, operand)
+        needs[f"{operand}_buffer"] = size * (1 + moves)
+    return needs
 
 
-def _bound(arch: NMArray, s: NMSetting, p: Problem, t: _Tiles) -> Ints:
+def _bound(arch: NMArray, s: NMSetting, p: Problem, t: _Tiles, traffic: Ints) -> Ints:
     """Return a lower bound on the cycles of each candidate.
 
     The array cannot start before its first operands are there nor the last store before the
     array is done; and all transfers share one DMA.
     """
     array = _array_cycles(arch, s, p, t)
-    act, weight, _ = _first_tile(p, s, t)
+    first = _elements(p, s, t)
     last = [
-        np.where(rest, rest, size)
-        for rest, size in (
-            (p.units % t.units, t.units),
-            (p.unit_m % t.m, t.m),
-            (p.gemm.n % t.n, t.n),
-        )
+        np.where(extent % size, extent % size, size)
+        for extent, size in ((p.units, t.units), (p.unit_m, t.m), (p.gemm.n, t.n))
     ]
-    store = _dma(arch, last[0] * last[1] * last[2])
-    fill = _dma(arch, act) + _dma(arch, weight) + arch.dram.latency_cycles
-    act_bytes, weight_bytes = _traffic(p, s, t)
-    outputs = p.gemm.groups * p.gemm.m * p.gemm.n
-    return np.maximum(array + fill + store, _dma(arch, act_bytes + weight_bytes + outputs))
+    ends = _dma(arch, _bytes(arch, s, p.stored_elements(*last), "out"))
+    for operand in ("act", "weight"):
+        ends = ends + _dma(arch, _bytes(arch, s, first[operand], operand))
+    alone = array + ends + arch.dram.latency_cycles
+    bound: Ints = np.maximum(alone, _dma(arch, traffic))
+    return bound
 
 
 def whole_array_cycles(arch: NMArray, setting: NMSetting, problem: Problem) -> int:
@@ -262,26 +308,23 @@ def whole_array_cycles(arch: NMArray, setting: NMSetting, problem: Problem) -> i
 
 
 def candidates(arch: NMArray, setting: NMSetting, problem: Problem) -> Candidates:
-    """Return the legal tiles under `setting`, by ascending lower bound."""
+    """Return the legal tiles under `setting`, by ascending lower bound, then bytes moved."""
     tiles = _tiles(arch, setting, problem)
-    sizes = (arch.act_buffer, arch.weight_buffer, arch.out_buffer)
-    fits = np.logical_and.reduce(
-        [
-            need <= buffer.capacity_bytes
-            for need, buffer in zip(_needs(problem, setting, tiles), sizes, strict=True)
-        ]
-    )
+    needs = _needs(arch, problem, setting, tiles)
+    fits = np.logical_and.reduce([need <= _capacity(arch, name) for name, need in needs.items()])
     legal = tiles.take(np.flatnonzero(fits))
-    bound = _bound(arch, setting, problem, legal)
-    order = np.argsort(bound, kind="stable")
+    traffic = _traffic(arch, problem, setting, legal)
+    bound = _bound(arch, setting, problem, legal, traffic)
+    order = np.lexsort((traffic, bound))  # of equal bounds the one that moves less comes first
     return Candidates(legal.take(order), bound[order])
 
 
 def least_needs(arch: NMArray, setting: NMSetting, problem: Problem) -> dict[str, tuple[int, int]]:
     """Return {buffer: (bytes the least demanding tile needs, bytes there are)}."""
-    needs = _needs(problem, setting, _tiles(arch, setting, problem))
-    names = ("act_buffer", "weight_buffer", "out_buffer")
-    return {
-        name: (int(need.min()), getattr(arch, name).capacity_bytes)
-        for name, need in zip(names, needs, strict=True)
-    }
+    needs = _needs(arch, problem, setting, _tiles(arch, setting, problem))
+    return {name: (int(need.min()), _capacity(arch, name)) for name, need in needs.items()}
+
+
+def _capacity(arch: NMArray, name: str) -> int:
+    buffer: BufferParams = getattr(arch, name)
+    return buffer.capacity_bytes

@@ -1,6 +1,10 @@
 """One tile of a GEMM on the NMArray: its controller job and its on-chip events."""
 
 from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from simulator.arch import ArrayJob, Dataflow, NMArray
 from simulator.arch.nm_job import fold_rows
@@ -8,7 +12,9 @@ from simulator.counts import Counts
 from simulator.units.nm_beats import gemm_job
 from workloads.canonical import Spec
 
-__all__ = ["NMSetting", "Tile", "encoded_bits", "tile_events", "tile_job"]
+__all__ = ["NMSetting", "Tile", "encoded_bits", "kept_values", "tile_events", "tile_job"]
+
+IntLike = TypeVar("IntLike", int, NDArray[np.int64])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,15 +59,15 @@ def tile_job(arch: NMArray, setting: NMSetting, tile: Tile) -> ArrayJob:
     return replace(job, folds=tile.groups * job.folds)
 
 
-def encoded_bits(setting: NMSetting, tile: Tile) -> tuple[int, int]:
-    """Return (value bits, index bits) of the stored weights of `tile`, int8 values.
+def kept_values(setting: NMSetting, k: IntLike) -> IntLike:
+    """Return the values stored of `k` positions: N of every group, a ragged last one included."""
+    return -(-k // setting.group) * setting.kept if setting.indexed else k
 
-    Indexed weights keep N values of every group, the last group of a ragged k included.
-    """
-    if not setting.indexed:
-        return 8 * tile.groups * tile.k * tile.n, 0
-    kept = tile.groups * -(-tile.k // setting.group) * setting.kept * tile.n
-    return 8 * kept, setting.index_bits * kept
+
+def encoded_bits(arch: NMArray, setting: NMSetting, tile: Tile) -> tuple[int, int]:
+    """Return (value bits, index bits) of the stored weights of `tile`."""
+    kept = tile.groups * kept_values(setting, tile.k) * tile.n
+    return arch.operand_bits * kept, setting.index_bits * kept
 
 
 def tile_events(arch: NMArray, setting: NMSetting, tile: Tile, *, first_k: bool) -> Counts:
@@ -71,8 +77,8 @@ def tile_events(arch: NMArray, setting: NMSetting, tile: Tile, *, first_k: bool)
     output buffer; every reduction fold after the first reads them back (`first_k` is False when
     an earlier tile of the same output already wrote them).
     """
-    m_folds = -(-tile.m // (fold_rows(arch) if setting.dataflow is Dataflow.OS else arch.cols))
-    n_folds = -(-tile.n // arch.cols)
+    m_lanes = fold_rows(arch) if setting.dataflow is Dataflow.OS else arch.cols
+    m_folds, n_folds = -(-tile.m // m_lanes), -(-tile.n // arch.cols)
     k_folds = -(-tile.k // (arch.rows * setting.group))
     match setting.dataflow:
         case Dataflow.OS:
@@ -81,10 +87,11 @@ def tile_events(arch: NMArray, setting: NMSetting, tile: Tile, *, first_k: bool)
             act_reads, weight_reads, writes = n_folds, 1, k_folds
         case Dataflow.IS:
             act_reads, weight_reads, writes = 1, m_folds, k_folds
-    values, indices = encoded_bits(setting, tile)
+    values, indices = encoded_bits(arch, setting, tile)
+    acts = arch.operand_bits * tile.groups * tile.m * tile.k
     sums = arch.acc_bits * tile.groups * tile.m * tile.n
     return {
-        ("act_buffer", "read", "full"): 8 * act_reads * tile.groups * tile.m * tile.k,
+        ("act_buffer", "read", "full"): act_reads * acts,
         ("weight_buffer", "read", "full"): weight_reads * values,
         ("weight_buffer", "read", "metadata"): weight_reads * indices,
         ("out_buffer", "write", "full"): sums * writes,

@@ -13,7 +13,7 @@ from simulator.arch.load import load_arch
 from simulator.counts import add, scale
 from simulator.engine import program_cycles, unit_cycles
 from simulator.schedule import OpSchedule, Schedule, Unit, verify_schedule
-from workloads.graph import Gemm, Window
+from workloads.graph import Gemm, Window, WindowUse
 
 sizes = st.integers(1, 60)
 
@@ -36,13 +36,16 @@ def problems(draw):
         stride=(stride, stride),
         padding=(pad,) * 4,
     )
-    gemm = Gemm(
-        groups=groups,
-        m=window.batch * window.out[0] * window.out[1],
-        k=kernel * kernel * window.channels,
-        n=draw(st.integers(1, 20)),
-    )
-    return Problem(gemm=gemm, window=window, compressed=compressed)
+    pixels = window.batch * window.out[0] * window.out[1]
+    taps, features = kernel * kernel * window.channels, draw(st.integers(1, 20))
+    use = draw(st.sampled_from(list(WindowUse)))
+    m, k, n = {
+        WindowUse.GATHER_M: (pixels, taps, features),
+        WindowUse.GATHER_K: (taps, pixels, features),
+        WindowUse.SCATTER: (pixels, features, taps),
+    }[use]
+    gemm = Gemm(groups=groups, m=m, k=k, n=n)
+    return Problem(gemm=gemm, window=window, window_use=use, compressed=compressed)
 
 
 @st.composite
@@ -119,8 +122,8 @@ def test_buffer_needs_of_every_candidate_cover_what_its_steps_write(arch, proble
 def test_least_needs_never_exceed_any_tile_that_fits(arch, problem):
     setting = array_settings(arch, problem)[0]
     tiles = _tiles(arch, setting, problem)
-    needs = _needs(problem, setting, tiles)
-    assert all(len(need) == len(tiles.m) and (need > 0).all() for need in needs)
+    needs = _needs(arch, problem, setting, tiles)
+    assert all(len(need) == len(tiles.m) and (need > 0).all() for need in needs.values())
 
 
 @given(machines(), problems())
@@ -133,8 +136,15 @@ def test_traffic_of_the_best_mapping_reconciles_with_encoded_sizes(arch, problem
     op = exact(arch, problem, setting, found.shape(0))
     events = add(scale(step.counts, times) for step, times in op.steps())
     gemm = problem.gemm
-    assert events["dram", "write", "full"] == 8 * gemm.groups * gemm.m * gemm.n
-    values, indices = problem.weight_bits(setting, problem.units, gemm.k, gemm.n)
+    shape = found.shape(0)
+    if problem.indices["out"] == "umn":
+        assert events["dram", "write", "full"] == 8 * gemm.groups * gemm.m * gemm.n
+    else:  # an input gradient writes the image; its rows once, but for tiles that overlap
+        image = problem.units * problem.window.image[0] * problem.window.image[1]
+        written = events["dram", "write", "full"] / (8 * image * problem.window.channels)
+        assert written == 1 if shape.m == problem.unit_m else written < 2
+    stored = problem.weight_values(setting, problem.units, gemm.k, gemm.n)
+    values, indices = 8 * stored, setting.index_bits * stored
     read = events["weight_buffer", "write", "full"]
     # Tiles split the reduction in whole groups, so each pass reads exactly the encoded weights.
     assert read % values == 0

@@ -55,7 +55,7 @@ def test_tile_events_equal_the_valid_items_of_the_beats(case):
     job = tile_job(arch, setting, tile)
     beats = pack(job, act, weight)
     events = tile_events(arch, setting, tile, first_k=True)
-    values, indices = encoded_bits(setting, tile)
+    values, indices = encoded_bits(arch, setting, tile)
     # Kept pairs per lane and beat: N a group over its slots for streams, one for WS loads.
     per_group = {Dataflow.OS: beats.top, Dataflow.IS: beats.side}.get(setting.dataflow)
     if per_group is None:
