@@ -70,11 +70,25 @@ def _sram(buffer: BufferParams, table: EnergyTable) -> Price:
 
 
 def _mac(table: EnergyTable) -> dict[Event, Price]:
-    multiply, add, gated = (table.entry(a) for a in ("int8_mul", "int32_add", "gated_mac"))
-    source = f"int8 multiply and int32 add: {multiply.source}"
+    gated = table.entry("gated_mac")
+    found = {}
+    for precision, product, total in (("int8", "int8", "int32"), ("fp16", "fp16", "fp32")):
+        multiply, add = table.entry(f"{product}_mul"), table.entry(f"{total}_add")
+        source = f"{product} multiply and {total} add: {multiply.source}"
+        found["mac", precision, "full"] = Price(pj=multiply.pj + add.pj, source=source)
+        found["mac", precision, "gated"] = Price(
+            pj=gated.pj, source=gated.source, assumed=gated.assumed
+        )
+    return found
+
+
+def _training(table: EnergyTable) -> dict[Event, Price]:
+    multiply, add, compare = (table.entry(a) for a in ("fp32_mul", "fp32_add", "fp16_add"))
+    update = f"an update as three fp32 multiplies and three fp32 adds: {multiply.source}"
+    selection = f"a comparison as one fp16 add: {compare.source}"
     return {
-        ("mac", "int8", "full"): Price(pj=multiply.pj + add.pj, source=source),
-        ("mac", "int8", "gated"): Price(pj=gated.pj, source=gated.source, assumed=gated.assumed),
+        ("wuve", "update", "full"): Price(pj=3 * (multiply.pj + add.pj), source=update),
+        ("sore", "compare", "full"): Price(pj=compare.pj, source=selection, assumed=True),
     }
 
 
@@ -90,7 +104,7 @@ def prices(arch: NMArray, table: EnergyTable = HOROWITZ_45NM) -> dict[Event, Pri
     Memories are priced a bit, `mac` a multiplier use, `vector` an element operation; index bits
     cost what data bits cost. Raises MissingPrice if the table lacks an action.
     """
-    out = _mac(table) | _vector(table)
+    out = _mac(table) | _vector(table) | _training(table)
     dram = table.entry("dram_bit")
     bit = {"dram": Price(pj=dram.pj, source=dram.source, assumed=dram.assumed)}
     for name in ("act_buffer", "weight_buffer", "out_buffer"):

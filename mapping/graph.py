@@ -13,11 +13,12 @@ from mapping.lower import lower_gemm
 from mapping.problem import Problem
 from mapping.stream import Stream, map_stream
 from mapping.types import MapperResult, Mapping
+from mapping.updates import check_trainer, select_stream, update_stream
 from simulator.arch import MemoryMode, NMArray
 from simulator.schedule import Block, OpSchedule, Schedule
-from workloads.graph import Op, OpKind, TensorSpec, WorkloadGraph
+from workloads.graph import Op, OpKind, Phase, TensorSpec, WorkloadGraph
 from workloads.pruning import nnz_of
-from workloads.sparsity import Balanced, NofM, Sparsity
+from workloads.sparsity import Balanced, Dense, NofM, Sparsity
 
 __all__ = ["MAPPERS", "map_graph", "skippable"]
 
@@ -68,6 +69,7 @@ def map_graph(
     """
     if mapper not in MAPPERS:
         raise ValueError(f"Unknown mapper {mapper!r}; known: {', '.join(MAPPERS)}")
+    check_trainer(graph, arch)
     began = time.perf_counter()
     work = _GraphMapper(graph, arch, MAPPERS[mapper])
     ops = []
@@ -141,9 +143,13 @@ class _GraphMapper:
         """Return the program of one operator."""
         if op.gemm:
             return self._gemm(op)
-        if op.kind in (OpKind.RESHAPE, OpKind.OPAQUE) or self.arch.memory is MemoryMode.IDEAL:
-            return OpSchedule(name=op.name, kind=op.kind.value, program=(), repeat=op.repeat)
-        return self._stream(op)
+        stream = self._stream(op)
+        program: Program = ((), {})
+        if stream and self.arch.memory is not MemoryMode.IDEAL:
+            if stream not in self._streams:
+                self._streams[stream] = map_stream(self.arch, stream)
+            program = self._streams[stream]
+        return _scheduled(op, program)
 
     def _gemm(self, op: Op) -> OpSchedule:
         assert op.gemm is not None
@@ -152,20 +158,20 @@ class _GraphMapper:
         if compressed is None and str(weight.sparsity) != "dense":
             self._gated.append((op.name, str(weight.sparsity)))
         problem = Problem(
-            gemm=op.gemm, window=op.window, window_use=op.window_use, compressed=compressed
+            gemm=op.gemm,
+            window=op.window,
+            window_use=op.window_use,
+            compressed=compressed,
+            select=compressed is not None and self._selects_on_load(op, weight),
         )
         if problem not in self._solved:
             self._solved[problem] = self._solve(problem, op.name)
-        mapping, (block, tokens) = self._solved[problem]
+        mapping, program = self._solved[problem]
         self.mappings.append(replace(mapping, op=op.name))
         s, t = mapping.setting, mapping.shape
         results = op.gemm.groups * op.gemm.m * op.gemm.n
-        return OpSchedule(
-            name=op.name,
-            kind=op.kind.value,
-            program=block,
-            tokens=tokens,
-            repeat=op.repeat,
+        return replace(
+            _scheduled(op, program),
             macs_dense=op.gemm.macs,
             macs_effectual=op.gemm.m * self._nonzeros(weight, op),
             # Fused element-wise work sits on the output path: events, no time of its own.
@@ -187,7 +193,7 @@ class _GraphMapper:
 
     def _nonzeros(self, weight: TensorSpec, op: Op) -> int:
         assert op.gemm is not None
-        if weight.parameter:
+        if weight.parameter or not isinstance(weight.sparsity, Dense):
             nonzeros = nnz_of(self.graph, weight.name)
             if weight.name in self.graph.values:
                 kept = int(np.count_nonzero(self.graph.values[weight.name]))
@@ -196,19 +202,41 @@ class _GraphMapper:
             return nonzeros
         return op.gemm.groups * op.gemm.k * op.gemm.n
 
-    def _stream(self, op: Op) -> OpSchedule:
-        tensors = self.graph.tensors
-        read = sum(-(-tensors[t].size * tensors[t].bits // 8) for t in op.inputs)
-        out = tensors[op.output]
-        write = -(-out.size * out.bits // 8)
-        size = max(out.size, *(tensors[t].size for t in op.inputs)) if op.inputs else out.size
-        work = size * op.passes
+    def _selects_on_load(self, op: Op, weight: TensorSpec) -> bool:
+        """Whether SORE compresses the weight in front of every load of a training step."""
+        if op.phase is Phase.INFER or self.arch.training is None:
+            return False
+        return not weight.parameter or not self.arch.training.pregenerate
+
+    def _stream(self, op: Op) -> Stream | None:
+        match op.kind:
+            case OpKind.RESHAPE | OpKind.OPAQUE:
+                return None
+            case OpKind.UPDATE:
+                return update_stream(self.graph, self.arch, op)
+            case OpKind.SELECT:
+                return select_stream(self.graph, self.arch, op)
+        tensors = [self.graph.tensors[t] for t in op.inputs]
+        out = self.graph.tensors[op.output]
+        read, write = sum(map(self._bytes, tensors)), self._bytes(out)
         if op.kind is OpKind.MOVE:  # slices and gathers read what they keep
-            read, work = min(read, write), 0
-        stream = Stream(read_bytes=read, write_bytes=write, ops=work)
-        if stream not in self._streams:
-            self._streams[stream] = map_stream(self.arch, stream)
-        block, tokens = self._streams[stream]
-        return OpSchedule(
-            name=op.name, kind=op.kind.value, program=block, tokens=tokens, repeat=op.repeat
-        )
+            return Stream(read_bytes=min(read, write), write_bytes=write, ops=0)
+        size = max(out.size, *(t.size for t in tensors)) if tensors else out.size
+        return Stream(read_bytes=read, write_bytes=write, ops=size * op.passes)
+
+    def _bytes(self, spec: TensorSpec) -> int:
+        """Return the bytes of a tensor as the machine stores it; wide tensors stay wide."""
+        bits = spec.bits if spec.bits > 16 else self.arch.operand_bits
+        return -(-spec.size * bits // 8)
+
+
+def _scheduled(op: Op, program: Program) -> OpSchedule:
+    block, tokens = program
+    return OpSchedule(
+        name=op.name,
+        kind=op.kind.value,
+        phase=op.phase.value,
+        program=block,
+        tokens=tokens,
+        repeat=op.repeat,
+    )

@@ -47,7 +47,7 @@ class _Loop:
 class GemmProgram:
     """Builds the program of one mapped GEMM.
 
-    Loops run u, then m and n in the mapping's order, then k. An operand is fetched whenever its
+    Loops run in the mapping's order, the reduction innermost. An operand is fetched whenever its
     tile changes; its buffer has two slots if it is fetched more than once. The store of an
     output tile is issued behind the next tile's first fetch, so that the one DMA queue never
     holds a prefetch back for a result that is not ready.
@@ -67,7 +67,7 @@ class GemmProgram:
         p = problem
         extents = {"u": (p.units, shape.units), "m": (p.unit_m, shape.m), "n": (p.gemm.n, shape.n)}
         extents["k"] = (p.gemm.k, shape.k)
-        loops = tuple(_Loop.over(index, *extents[index]) for index in ("u", *shape.order, "k"))
+        loops = tuple(_Loop.over(index, *extents[index]) for index in (*shape.order, "k"))
         depth = {
             operand: max(
                 (d for d, x in enumerate(loops) if x.index in indices and x.count > 1), default=-1
@@ -123,6 +123,8 @@ class GemmProgram:
     def _load(self, operand: str, sizes: Sizes) -> Step:
         if operand == "act":
             elements, index_bits = self.problem.act_elements(sizes["u"], sizes["m"], sizes["k"]), 0
+        elif self.problem.select and self.setting.indexed:
+            return self._select_weight(sizes)
         else:
             elements = self.problem.weight_values(self.setting, sizes["u"], sizes["k"], sizes["n"])
             index_bits = self.setting.index_bits
@@ -138,6 +140,29 @@ class GemmProgram:
             waits=(f"{operand}.free",),
             releases=(f"{operand}.full",),
             counts={(*target, variant): n for target in targets for variant, n in bits.items()},
+        )
+
+    def _select_weight(self, sizes: Sizes) -> Step:
+        """Return a load of dense weights that SORE compresses as they pass, at its own pace."""
+        assert self.arch.training is not None
+        sore, s = self.arch.training.sore, self.setting
+        width = sizes["n"] * (1 if self.problem.shared_weights else sizes["u"])
+        values = self.problem.weight_values(s, sizes["u"], sizes["k"], sizes["n"])
+        stored = self.arch.operand_bits * width * sizes["k"]
+        groups = width * -(-sizes["k"] // s.group)
+        return Step(
+            unit=Unit.DMA,
+            label="load weight",
+            cycles=max(dma_cycles(self.arch, stored), -(-groups // sore.lanes) * s.group),
+            latency=self.arch.dram.latency_cycles + s.kept,
+            waits=("weight.free",),
+            releases=("weight.full",),
+            counts={
+                ("dram", "read", "full"): stored,
+                ("weight_buffer", "write", "full"): self.arch.operand_bits * values,
+                ("weight_buffer", "write", "metadata"): s.index_bits * values,
+                ("sore", "compare", "full"): width * sizes["k"] * s.kept,
+            },
         )
 
     def _array(self, sizes: Sizes, *, first_k: bool) -> Step:

@@ -2,12 +2,12 @@
 
 A tile covers `units` outer units, and of each unit `m` rows of the product, `k` of the reduction
 and `n` output features. An outer unit is one group of a grouped or batched product, or one image
-of a convolution's batch; several units share a tile only when the tile holds them whole.
+of a convolution's batch; a tile of several units holds all their rows.
 
 A window ties one dimension of the product to image rows: a forward convolution gathers its
 activations' rows along m, a weight gradient along the reduction, and an input gradient scatters
-its results into image rows along m. That tile then is image rows with all their columns and
-channels, whatever part of the other dimensions the tile covers.
+its results into image rows along m, or along n if it is computed transposed. That tile then is
+image rows with all their columns and channels, whatever part of the others the tile covers.
 """
 
 from dataclasses import dataclass, replace
@@ -28,13 +28,13 @@ IntLike = TypeVar("IntLike", int, Ints)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TileShape(Spec):
-    """Tile sizes, and whether m or n is the outer loop around the reduction."""
+    """Tile sizes, and the loops around the reduction from the outside in."""
 
     units: int
     m: int
     k: int
     n: int
-    order: str = "mn"
+    order: str = "umn"
 
 
 def _least(value: IntLike, limit: int) -> IntLike:
@@ -69,9 +69,8 @@ def image_rows(window: Window, rows: IntLike) -> IntLike:
 
 def _stored_rows(window: Window, rows: IntLike) -> IntLike:
     """Return the image rows that are final after `rows` output rows: the rest is still added to."""
-    height = window.image[0]
-    done = _least(rows * window.stride[0], height)
-    return _choose(rows, window.out[0], 0 * rows + height, done)
+    height, out = window.image[0], window.out[0]
+    return _choose(rows, out, rows // out * height, _least(rows * window.stride[0], height))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +81,7 @@ class Problem(Spec):
     window: Window | None = None
     window_use: WindowUse = WindowUse.GATHER_M
     compressed: tuple[int, int] | None = None  # (N, M) the array can skip by, else dense
+    select: bool = False  # stored dense: SORE compresses on the way to the buffer
 
     def __post_init__(self) -> None:
         # A 1 x 1 window over contiguous pixels is a plain product: no rows, no halo.
@@ -98,8 +98,8 @@ class Problem(Spec):
 
     @property
     def _images(self) -> int:
-        """Images that are outer units; a weight gradient sums over them instead."""
-        return self.window.batch if self.window and self._use != WindowUse.GATHER_K else 1
+        """Images that are outer units: those along m; along k and n they follow each other."""
+        return self.window.batch if self.window and self.rowed == "m" else 1
 
     @property
     def _use(self) -> WindowUse | None:
@@ -118,7 +118,8 @@ class Problem(Spec):
     @property
     def rowed(self) -> str:
         """The dimension that is cut in whole image rows: "m", "k" or none."""
-        return "" if self.window is None else "k" if self._use is WindowUse.GATHER_K else "m"
+        along = {None: "", WindowUse.GATHER_K: "k", WindowUse.SCATTER_N: "n"}
+        return along.get(self._use, "m")
 
     @property
     def row(self) -> int:
@@ -130,10 +131,11 @@ class Problem(Spec):
         """The tile loops that change each operand's tile."""
         gathers = {WindowUse.GATHER_M: "um", WindowUse.GATHER_K: "uk"}
         act = gathers.get(self._use, "umk") if self._use else "umk"
+        scatters = {WindowUse.SCATTER: "um", WindowUse.SCATTER_N: "un"}
         return {
             "act": act,
             "weight": "kn" if self.shared_weights else "ukn",
-            "out": "um" if self._use is WindowUse.SCATTER else "umn",
+            "out": scatters.get(self._use, "umn") if self._use else "umn",
         }
 
     def packed(self, groups: int) -> "Problem":
@@ -155,7 +157,7 @@ class Problem(Spec):
     @property
     def pack_channels(self) -> int:
         """Neighbours along k that belong to one group; 0 if groups cannot be packed."""
-        if self.window is None or self.gemm.groups == 1 or self._use is WindowUse.GATHER_K:
+        if self.window is None or self.gemm.groups == 1 or self.rowed != "m":
             return 0
         return self.gemm.k if self._use is WindowUse.SCATTER else self.window.channels
 
@@ -171,7 +173,10 @@ class Problem(Spec):
         return Tile(groups=shape.units, m=shape.m, k=shape.k, n=shape.n)
 
     def _image_elements(self, units: IntLike, size: IntLike, *, final: bool = False) -> IntLike:
-        """Return the elements of the image rows behind `size` of the rowed dimension."""
+        """Return the elements of the image rows behind `size` of the rowed dimension.
+
+        With `final`, of those that no later tile adds to.
+        """
         assert self.window is not None
         rows = (_stored_rows if final else image_rows)(self.window, size // self.row)
         return units * rows * (self.window.image[1] * self.window.channels)
@@ -193,12 +198,17 @@ class Problem(Spec):
 
     def out_elements(self, units: IntLike, m: IntLike, n: IntLike) -> IntLike:
         """Return the sums a tile accumulates in the output buffer."""
-        if self._use is WindowUse.SCATTER:
-            return self._image_elements(units, m)
-        return units * m * n
+        return self._results(units, m, n, final=False)
 
     def stored_elements(self, units: IntLike, m: IntLike, n: IntLike) -> IntLike:
         """Return the results a tile writes to memory."""
-        if self._use is WindowUse.SCATTER:
-            return self._image_elements(units, m, final=True)
-        return units * m * n
+        return self._results(units, m, n, final=True)
+
+    def _results(self, units: IntLike, m: IntLike, n: IntLike, *, final: bool) -> IntLike:
+        match self._use:
+            case WindowUse.SCATTER:
+                return self._image_elements(units, m, final=final)
+            case WindowUse.SCATTER_N:
+                return self._image_elements(units, n, final=final)
+            case _:
+                return units * m * n

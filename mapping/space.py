@@ -2,12 +2,14 @@
 
 Tile sizes are equal splits of each dimension in the array's quanta: R * I rows of m for OS, C of n
 for OS and WS, C of m for IS, R * M of k for WS and IS, one image row for a convolution's m. A
-dimension is split in 1, 2, 3, 4, 6, 8, 12, 16, 24 ... parts; every combination with either loop
-order is a candidate if its tiles fit the buffers. Several outer units share a tile whole.
+dimension is split in 1, 2, 3, 4, 6, 8, 12, 16, 24 ... parts; every combination with every loop
+order is a candidate if its tiles fit the buffers. A tile of several outer units holds all their
+rows.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +36,9 @@ __all__ = [
 
 Ints = NDArray[np.int64]
 
+ORDERS: Final = ("umn", "unm", "num")
+"""Loop orders around the reduction, from the outside in."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Tiles:
@@ -43,7 +48,7 @@ class _Tiles:
     m: Ints
     k: Ints
     n: Ints
-    m_outer: NDArray[np.bool_]
+    order: Ints  # index into ORDERS
     count_u: Ints
     count_m: Ints
     count_k: Ints
@@ -67,7 +72,7 @@ class Candidates:
         """Return candidate `index` as a tile shape."""
         t = self.tiles
         sizes = {name: int(getattr(t, name)[index]) for name in ("units", "m", "k", "n")}
-        return TileShape(**sizes, order="mn" if t.m_outer[index] else "nm")
+        return TileShape(**sizes, order=ORDERS[t.order[index]])
 
 
 def settings(arch: NMArray, problem: Problem) -> list[NMSetting]:
@@ -132,27 +137,33 @@ def _tiles(arch: NMArray, s: NMSetting, p: Problem) -> _Tiles:
     qm, qk, qn = _quanta(arch, s)
     sizes_m = _row_sizes(p, p.unit_m) if p.rowed == "m" else _sizes(p.unit_m, qm)
     sizes_k = _row_sizes(p, p.gemm.k) if p.rowed == "k" else _sizes(p.gemm.k, qk)
-    orders = np.array([True, False])
-    grid = np.meshgrid(sizes_m, sizes_k, _sizes(p.gemm.n, qn), orders, indexing="ij")
-    m, k, n, m_outer = (axis.ravel() for axis in grid)
-    units = np.ones_like(m)
-    if p.units > 1:  # tiles of several whole units
-        many = _sizes(p.units, 1)[1:]
-        units = np.concatenate([units, many])
-        whole = (p.unit_m, p.gemm.k, p.gemm.n)
-        m, k, n = (
-            np.concatenate([a, np.full_like(many, w)])
-            for a, w in zip((m, k, n), whole, strict=True)
-        )
-        m_outer = np.concatenate([m_outer, np.ones(len(many), dtype=np.bool_)])
-    count_m, count_n = -(-p.unit_m // m), -(-p.gemm.n // n)
-    tiles = _Tiles(
-        units, m, k, n, m_outer, -(-p.units // units), count_m, -(-p.gemm.k // k), count_n
-    )
-    # With one tile in m or n both orders are the same loop nest; and sums that are scattered
-    # into image rows stay in the buffer over n.
-    both = (count_m > 1) & (count_n > 1) & ("n" in p.indices["out"])
-    return tiles.take(np.flatnonzero(m_outer | both))
+    sizes_n = _row_sizes(p, p.gemm.n) if p.rowed == "n" else _sizes(p.gemm.n, qn)
+    axes = (np.ones(1, np.int64), sizes_m, sizes_k, sizes_n, np.arange(len(ORDERS)))
+    grids = [np.meshgrid(*axes, indexing="ij")]
+    if p.units > 1:  # several units, of which a tile holds all rows
+        many = (_sizes(p.units, 1)[1:], np.array([p.unit_m]), *axes[2:])
+        grids.append(np.meshgrid(*many, indexing="ij"))
+    columns = [np.concatenate([g[i].ravel() for g in grids]) for i in range(len(axes))]
+    extents = (p.units, p.unit_m, p.gemm.k, p.gemm.n)
+    counts = [-(-extent // size) for extent, size in zip(extents, columns, strict=False)]
+    tiles = _Tiles(*columns, *counts)
+    return tiles.take(np.flatnonzero(_distinct(p, columns[-1], *counts)))
+
+
+def _distinct(p: Problem, order: Ints, u: Ints, m: Ints, _k: Ints, n: Ints) -> NDArray[np.bool_]:
+    """Return which orders are loop nests of their own, for the trip counts u, m and n.
+
+    Units only move inside n where they share its weights. Sums scattered into image rows stay in
+    the buffer over n (or m, transposed), which is then the innermost loop.
+    """
+    innermost = "m" if p.indices["out"] == "un" else "n"
+    distinct: NDArray[np.bool_] = order == ORDERS.index("unm" if innermost == "m" else "umn")
+    if p.indices["out"] != "umn":
+        return distinct
+    inside = (order == 1) & (m > 1) & (n > 1)
+    across = (order == 2) & (u > 1) & (n > 1) & p.shared_weights
+    distinct |= inside | across
+    return distinct
 
 
 def _sums(extent: Ints, size: Ints, fold: int) -> tuple[Ints, Ints]:
@@ -218,14 +229,13 @@ def _elements(p: Problem, s: NMSetting, t: _Tiles) -> dict[str, Ints]:
 
 def _loops(t: _Tiles) -> tuple[tuple[Ints, dict[str, NDArray[np.bool_]]], ...]:
     """Return the tile loops from the outside in: trip count, and which index each one is."""
-    yes, no = np.ones_like(t.m_outer), np.zeros_like(t.m_outer)
-    none = {"u": no, "m": no, "n": no, "k": no}
-    return (
-        (t.count_u, none | {"u": yes}),
-        (np.where(t.m_outer, t.count_m, t.count_n), none | {"m": t.m_outer, "n": ~t.m_outer}),
-        (np.where(t.m_outer, t.count_n, t.count_m), none | {"n": t.m_outer, "m": ~t.m_outer}),
-        (t.count_k, none | {"k": yes}),
-    )
+    counts = {"u": t.count_u, "m": t.count_m, "n": t.count_n, "k": t.count_k}
+    levels = []
+    for level in range(len(counts)):
+        name = np.array([(*order, "k")[level] for order in ORDERS])[t.order]
+        here = {index: name == index for index in counts}
+        levels.append((sum(counts[i] * here[i] for i in counts), here))
+    return tuple(levels)
 
 
 def _visits(t: _Tiles, indices: str) -> tuple[Ints, Ints]:
@@ -249,17 +259,18 @@ def _traffic(arch: NMArray, p: Problem, s: NMSetting, t: _Tiles) -> Ints:
     """Return the bytes each candidate moves to and from memory, never more than it will."""
     one = np.ones_like(t.m)
     each = p.units * one
+    least_m = p.row if p.rowed == "m" else 1
     if p.rowed == "k":
         act = _summed(p.gemm.k, t.k, lambda k: p.act_elements(each, t.m, np.maximum(k, p.row)))
     else:
         # Windows depend on m alone; a plain product's elements add up to the whole.
         k = np.full_like(t.k, p.gemm.k)
-        act = _summed(p.unit_m, t.m, lambda m: p.act_elements(each, np.maximum(m, p.row), k))
-    out = _summed(
-        p.unit_m,
-        t.m,
-        lambda m: p.stored_elements(each, np.maximum(m, p.row), np.full_like(m, p.gemm.n)),
-    )
+        act = _summed(p.unit_m, t.m, lambda m: p.act_elements(each, np.maximum(m, least_m), k))
+    if p.rowed == "n":
+        out = _summed(p.gemm.n, t.n, lambda n: p.stored_elements(each, t.m, np.maximum(n, p.row)))
+    else:
+        n = np.full_like(t.n, p.gemm.n)
+        out = _summed(p.unit_m, t.m, lambda m: p.stored_elements(each, np.maximum(m, least_m), n))
     weight = p.weight_values(s, p.units, p.gemm.k, p.gemm.n) * one
     total = arch.operand_bits * out // 8
     for operand, elements in (("act", act), ("weight", weight)):

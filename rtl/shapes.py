@@ -9,7 +9,7 @@ from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
 
-from simulator.arch import Dataflow, NMArray
+from simulator.arch import Dataflow, NMArray, Precision
 
 __all__ = [
     "COUNTER_BITS",
@@ -17,11 +17,13 @@ __all__ = [
     "Mode",
     "candidates",
     "counters",
+    "held_sums",
     "job",
     "kept_pair",
     "kept_pairs",
     "load_rows",
     "nm_array",
+    "nm_float_sums",
     "nm_pe",
     "out_beat",
     "pair_slots",
@@ -29,6 +31,8 @@ __all__ = [
     "side_beat",
     "side_lane",
     "stationary_bank",
+    "sum_index",
+    "sum_sets",
     "tally",
     "top_beat",
     "top_lane",
@@ -55,13 +59,30 @@ class Mode(enum.Enum, shape=2):
 
 
 def operand(arch: NMArray) -> ShapeLike:
-    """One activation or weight."""
-    return signed(arch.operand_bits)
+    """One activation or weight: int8, or the bits of an fp16 number."""
+    bits = arch.operand_bits
+    return signed(bits) if arch.precision is Precision.INT8 else unsigned(bits)
 
 
 def accumulator(arch: NMArray) -> ShapeLike:
-    """One accumulator or partial sum."""
-    return signed(arch.acc_bits)
+    """One accumulator or partial sum: int32, or the bits of an fp32 number."""
+    bits = arch.acc_bits
+    return signed(bits) if arch.precision is Precision.INT8 else unsigned(bits)
+
+
+def sum_index(arch: NMArray) -> ShapeLike:
+    """Which of the sums a PE keeps in flight."""
+    return range(arch.interleave)
+
+
+def sum_sets(arch: NMArray) -> ShapeLike:
+    """Count of final sets of sums, one of every row, that wait to leave."""
+    return range(arch.interleave + 1)
+
+
+def held_sums(arch: NMArray) -> data.ArrayLayout:
+    """Final sums of a PE that wait to leave."""
+    return data.ArrayLayout(accumulator(arch), arch.interleave)
 
 
 def kept_pair(arch: NMArray) -> data.StructLayout:
@@ -205,7 +226,32 @@ def nm_pe(arch: NMArray) -> dict[str, wiring.Member]:
         "sum_in": In(accumulator(arch)),
         "sum_out": Out(accumulator(arch)),
         "release": In(1),
-        "fresh": Out(1),
+        **_drain(arch),
         "full": Out(tally(arch, 1)),
         "gated": Out(tally(arch, 1)),
+    }
+
+
+def _drain(arch: NMArray) -> dict[str, wiring.Member]:
+    """OS results leave through the int8 PE's partial sums, through a chain of their own in fp16."""
+    if arch.precision is Precision.INT8:
+        return {"fresh": Out(1)}
+    return {"drain_in": In(accumulator(arch)), "drain_out": Out(accumulator(arch))}
+
+
+def nm_float_sums(arch: NMArray) -> dict[str, wiring.Member]:
+    """Ports of the fp16 PE's arithmetic."""
+    return {
+        "advance": In(1),
+        "mode": In(Mode),
+        "operand": In(operand(arch)),
+        "value": In(operand(arch)),
+        "use": In(1),
+        "clear": In(1),
+        "emit": In(1),
+        "sum_in": In(accumulator(arch)),
+        "sum_out": Out(accumulator(arch)),
+        "release": In(1),
+        "drain_in": In(accumulator(arch)),
+        "drain_out": Out(accumulator(arch)),
     }

@@ -12,7 +12,7 @@ from rtl.cosim.play import Observation, Player, play
 from rtl.cosim.stimulus import Point, Stimulus
 from rtl.nm_array import NMArrayCore
 from rtl.unit import Unit
-from simulator.arch import BufferParams, DramParams, NMArray
+from simulator.arch import BufferParams, DramParams, NMArray, Precision
 
 __all__ = ["PAIRS", "VERILATED", "Pair", "bare_array"]
 
@@ -30,11 +30,21 @@ class Pair:
         """Return the structural parameters in short, as a test's name."""
         p = self.params
         overlap = "-overlap" if p.overlap else ""
-        return f"{p.rows}x{p.cols}-m{p.max_m}-q{p.macs_per_pe}{overlap}"
+        if p.precision is Precision.INT8:
+            return f"{p.rows}x{p.cols}-m{p.max_m}-q{p.macs_per_pe}{overlap}"
+        return f"{p.rows}x{p.cols}-m{p.max_m}-fp16-l{p.adder_latency}-i{p.interleave}{overlap}"
 
 
 def bare_array(
-    rows: int, cols: int, *, max_m: int = 1, macs_per_pe: int = 1, overlap: bool = False
+    rows: int,
+    cols: int,
+    *,
+    max_m: int = 1,
+    macs_per_pe: int = 1,
+    precision: Precision = Precision.INT8,
+    adder_latency: int = 1,
+    interleave: int = 1,
+    overlap: bool = False,
 ) -> NMArray:
     """Return an array of the given structure; its memory system plays no part in the RTL."""
     buffer = BufferParams(capacity_bytes=1024)
@@ -43,6 +53,9 @@ def bare_array(
         cols=cols,
         max_m=max_m,
         macs_per_pe=macs_per_pe,
+        precision=precision,
+        adder_latency=adder_latency,
+        interleave=interleave,
         overlap=overlap,
         act_buffer=buffer,
         weight_buffer=buffer,
@@ -54,6 +67,22 @@ def bare_array(
 def _pair(rows: int, cols: int, max_m: int, macs_per_pe: int, *, overlap: bool = False) -> Pair:
     return Pair(
         params=bare_array(rows, cols, max_m=max_m, macs_per_pe=macs_per_pe, overlap=overlap)
+    )
+
+
+def _floats(
+    rows: int, cols: int, max_m: int, latency: int, interleave: int, *, overlap: bool = False
+) -> Pair:
+    return Pair(
+        params=bare_array(
+            rows,
+            cols,
+            max_m=max_m,
+            precision=Precision.FP16,
+            adder_latency=latency,
+            interleave=interleave,
+            overlap=overlap,
+        )
     )
 
 
@@ -85,6 +114,18 @@ PAIRS: Final = (
     _pair(4, 4, 4, 1),
     _pair(4, 4, 8, 2, overlap=True),
     _pair(2, 2, 16, 5),
+    _floats(1, 1, 1, 1, 1),
+    _floats(1, 1, 3, 3, 1, overlap=True),
+    _floats(1, 2, 2, 1, 3, overlap=True),
+    _floats(1, 1, 4, 2, 2),
+    _floats(2, 1, 2, 2, 5),
+    _floats(3, 1, 3, 1, 4),
+    _floats(3, 1, 2, 4, 1, overlap=True),
+    _floats(1, 3, 5, 3, 2),
+    _floats(2, 2, 4, 2, 2, overlap=True),
+    _floats(2, 2, 2, 3, 4),
+    _floats(2, 2, 3, 4, 2, overlap=True),
+    _floats(3, 2, 1, 1, 2, overlap=True),
 )
 """Structural points small enough for Amaranth's own simulator."""
 
@@ -94,5 +135,7 @@ VERILATED: Final = (
     _pair(4, 4, 4, 2),
     _pair(5, 3, 6, 6),
     _pair(8, 8, 8, 2, overlap=True),
+    _floats(2, 3, 4, 3, 4),
+    _floats(3, 3, 8, 4, 4, overlap=True),
 )
 """Structural points whose exported Verilog is compiled and checked."""

@@ -17,17 +17,18 @@ __all__ = ["OP_RECORD", "STALLS", "Provenance", "Result"]
 
 STALLS: Final = ("bandwidth", "latency", "store", "pipeline", "vector")
 """Causes for which the array waits: operand transfers, DRAM latency, write-back of results,
-its own fill, drain and operand load, and vector work between operators. `compute` and these
-sum to the cycles of every operator."""
+its own fill, drain and operand load, and work of the other units (vector, SORE, WUVE). `compute`
+and these sum to the cycles of every operator."""
 
 OP_RECORD: Final = np.dtype(
     [
         ("name", "U96"),
         ("kind", "U16"),
+        ("phase", "U8"),  # of a training step: ff, bp, wu, update, select
         ("cycles", "i8"),  # all executions
         ("macs_dense", "i8"),
         ("macs_effectual", "i8"),
-        ("array_busy", "i8"),  # cycles in which some PE multiplies
+        ("array_busy", "i8"),  # cycles in which a fold streams through some PE
         ("array_cycles", "i8"),
         ("dma_cycles", "i8"),
         ("vector_cycles", "i8"),
@@ -96,7 +97,7 @@ class Result(Spec):
 
     @property
     def array_busy(self) -> int:
-        """Cycles in which some PE multiplies."""
+        """Cycles in which the stream of a fold stands at some PE."""
         return int(self.per_op["array_busy"].sum())
 
     @property
@@ -107,7 +108,7 @@ class Result(Spec):
     def bottlenecks(self) -> list[tuple[str, int, float]]:
         """Return (cause, cycles, share) over the whole run, largest first.
 
-        `compute` is array time in which PEs multiply; the others are the array's waits by cause.
+        `compute` is array time in which a fold streams through PEs; the others are the array's waits by cause.
         """
         rows = [("compute", self.array_busy)]
         rows += [(cause, int(self.per_op[f"stall_{cause}"].sum())) for cause in STALLS]

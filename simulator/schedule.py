@@ -23,6 +23,8 @@ class Unit(StrEnum):
     DMA = "dma"
     ARRAY = "array"
     VECTOR = "vector"
+    SORE = "sore"
+    WUVE = "wuve"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,13 +68,14 @@ Block = tuple[Step | Repeat, ...]
 class OpSchedule(Spec):
     """The program of one operator; operators run one after the other.
 
-    `tokens` gives each channel's initial tokens; `counts` the events of one execution that
-    belong to no single step. `macs_effectual` counts products of one execution whose weight is
-    not zero, `detail` what the mapper chose (for reports).
+    `phase` is the pass of a training step. `tokens` gives each channel's initial tokens; `counts`
+    the events of one execution that belong to no single step. `macs_effectual` counts products of
+    one execution whose weight is not zero, `detail` what the mapper chose (for reports).
     """
 
     name: str
     kind: str
+    phase: str = ""
     program: Block
     tokens: Mapping[str, int] = field(default_factory=dict, hash=False)
     repeat: int = 1

@@ -85,38 +85,44 @@ def _without_stores(step: Step) -> Step:
     return replace(step, latency=0, cycles=0 if step.label == "store" else step.cycles)
 
 
+def _without_transfers(step: Step) -> Step:
+    return replace(step, latency=0, cycles=0 if step.unit is Unit.DMA else step.cycles)
+
+
 def _causes(arch: NMArray, op: OpSchedule) -> tuple[int, dict[str, int]]:
     """Return cycles of one execution and how they split into compute and causes of waiting.
 
     A cause is what vanishes when it is taken away, in this order: DRAM latency, write-back,
-    operand transfers; then the array's own fill and load. So the parts are never negative and
-    sum to the cycles.
+    operand transfers, the other units; then the array's own fill and load. So the parts are never
+    negative and sum to the cycles.
     """
     units = unit_cycles(op)
     total = op_cycles(arch, op)
-    no_latency = no_stores = total
+    left = [total] * 4
     if arch.memory is MemoryMode.MODELLED:
-        no_latency = program_cycles(without(op.program, _without_latency), op.tokens)
-        no_stores = program_cycles(without(op.program, _without_stores), op.tokens)
-    vector = 0 if arch.memory is MemoryMode.IDEAL else units[Unit.VECTOR]
+        changes = (_without_latency, _without_stores, _without_transfers)
+        left[1:] = [program_cycles(without(op.program, c), op.tokens) for c in changes]
+    elif arch.memory is MemoryMode.STEADY:
+        left[3] = max(n for unit, n in units.items() if unit is not Unit.DMA)
     busy = sum(step.busy * times for step, times in op.steps())
     return total, {
         "compute": busy,
         "pipeline": units[Unit.ARRAY] - busy,
-        "vector": vector,
-        "latency": total - no_latency,
-        "store": no_latency - no_stores,
-        "bandwidth": no_stores - units[Unit.ARRAY] - vector,
+        "vector": left[3] - units[Unit.ARRAY],
+        "latency": left[0] - left[1],
+        "store": left[1] - left[2],
+        "bandwidth": left[2] - left[3],
     }
 
 
 def _events(op: OpSchedule) -> dict[Event, int]:
     """Return the events of one execution; multiplier uses split by their weight's value."""
     events = add([op.counts, *(scale(step.counts, times) for step, times in op.steps())])
-    offered = events.pop(("mac", "int8", "offered"), 0)
-    if offered:
-        events["mac", "int8", "full"] = op.macs_effectual
-        events["mac", "int8", "gated"] = offered - op.macs_effectual
+    for key in [key for key in events if key[2] == "offered"]:
+        component, precision, _ = key
+        offered = events.pop(key)
+        events[component, precision, "full"] = op.macs_effectual
+        events[component, precision, "gated"] = offered - op.macs_effectual
     return events
 
 
@@ -137,13 +143,14 @@ def _record(
     values: dict[str, Any] = {
         "name": op.name,
         "kind": op.kind,
+        "phase": op.phase,
         "cycles": cycles * times,
         "macs_dense": op.macs_dense * times,
         "macs_effectual": op.macs_effectual * times,
         "array_busy": causes["compute"] * times,
         "array_cycles": units[Unit.ARRAY] * times,
         "dma_cycles": units[Unit.DMA] * times,
-        "vector_cycles": units[Unit.VECTOR] * times,
+        "vector_cycles": sum(units[unit] for unit in (Unit.VECTOR, Unit.SORE, Unit.WUVE)) * times,
         **{f"stall_{cause}": causes[cause] * times for cause in STALLS},
         "dram_read_bytes": _bytes(events, "read") * times,
         "dram_write_bytes": _bytes(events, "write") * times,

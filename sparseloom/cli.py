@@ -80,6 +80,13 @@ Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
 Top = Annotated[int, typer.Option(min=1, help="Operators to show.")]
 
 
+Phase = Annotated[str, typer.Option(help="infer, or train: one training step.")]
+Method = Annotated[
+    str | None,
+    typer.Option(help="With --phase train: dense, sr-ste, sdgp or bdwp (default)."),
+]
+
+
 class Engine(StrEnum):
     """What executes the RTL."""
 
@@ -145,6 +152,8 @@ def run(
     inputs: Inputs = None,
     memory: Memory = None,
     first_layer: FirstLayer = False,
+    phase: Phase = "infer",
+    method: Method = None,
     seed: Seed = 0,
     out: Annotated[
         Path | None, typer.Option(help="Write result.json and report.html into this folder.")
@@ -164,6 +173,8 @@ def run(
         baseline=baseline,
         memory=memory,
         first_layer=first_layer,
+        phase=phase,
+        method=method,
         seed=seed,
         batch=batch,
         prefill=prefill,
@@ -207,6 +218,8 @@ def explain(
     inputs: Inputs = None,
     memory: Memory = None,
     first_layer: FirstLayer = False,
+    phase: Phase = "infer",
+    method: Method = None,
     top: Top = 12,
     as_json: AsJson = False,
 ) -> None:
@@ -220,6 +233,8 @@ def explain(
         baseline="dense",
         memory=memory,
         first_layer=first_layer,
+        phase=phase,
+        method=method,
         batch=batch,
         prefill=prefill,
         decode=decode,
@@ -237,6 +252,10 @@ def explain(
     title = f"{explanation.workload} on {explanation.arch}, weights {explanation.sparsity}"
     for line in (title, *explanation.sentences, "", *causes_lines(explanation.causes)):
         console.print(line, soft_wrap=True)
+    for part in explanation.optimisations:
+        console.print(
+            f"Without {part.name}: {part.cycles_without:,} cycles, {part.worth:.2f}x as many."
+        )
     console.print(explanation_table(explanation, top))
     for note in done.result.notes:
         console.print(f"note: {note}")

@@ -22,6 +22,7 @@ def document(run: Run) -> dict[str, Any]:
         "workload": run.graph.name,
         "arch": run.arch_name,
         "sparsity": str(run.sparsity),
+        **({"phase": "train", "method": run.method, "passes": _passes(run)} if run.method else {}),
         "options": canonical(run.options),
         "energy_j": run.cost.energy_j,
         "peak_macs_per_cycle": run.arch.peak_macs_per_cycle,
@@ -44,6 +45,26 @@ def document(run: Run) -> dict[str, Any]:
     }
 
 
+def _by_pass(run: Run) -> dict[str, int]:
+    rows = run.result.per_op
+    phases = dict.fromkeys(rows["phase"].tolist())
+    return {phase: int(rows["cycles"][rows["phase"] == phase].sum()) for phase in phases}
+
+
+def _passes(run: Run) -> dict[str, dict[str, Any]]:
+    """Return cycles of each pass of a training step, the baseline's beside them."""
+    cycles = _by_pass(run)
+    before = _by_pass(run.baseline) if run.baseline else {}
+    return {
+        phase: {
+            "cycles": n,
+            **({"baseline_cycles": before[phase]} if phase in before else {}),
+            **({"speedup": before[phase] / n} if phase in before and n else {}),
+        }
+        for phase, n in cycles.items()
+    }
+
+
 def _bottlenecks(result: Result) -> list[dict[str, Any]]:
     return [
         {"cause": cause, "cycles": cycles, "share": share}
@@ -63,8 +84,9 @@ def _ops(run: Run) -> list[dict[str, Any]]:
         )
     )
     for op in ops:
-        op["baseline_cycles"] = dense[op["name"]]
-        op["speedup"] = dense[op["name"]] / op["cycles"] if op["cycles"] else None
+        before = dense.get(op["name"])  # selections have no dense counterpart
+        op["baseline_cycles"] = before
+        op["speedup"] = before / op["cycles"] if op["cycles"] and before is not None else None
     return ops
 
 

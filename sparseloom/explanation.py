@@ -7,6 +7,7 @@ from cost_models import machine_roofline, roofline
 from mapping import NoMapping, map_graph
 from simulator.arch import Dataflow
 from simulator.result import STALLS
+from sparseloom.ablation import Optimisation, ablate
 from sparseloom.runs import Run
 from sparseloom.schema import CAUSES, SHORTFALLS
 from workloads.canonical import Spec
@@ -48,7 +49,7 @@ class OpStory(Spec):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation(Spec):
-    """A run in words and numbers."""
+    """A run in words and numbers; `optimisations` of the training array, if the run trains."""
 
     workload: str
     arch: str
@@ -61,6 +62,7 @@ class Explanation(Spec):
     lost: Lost
     sentences: tuple[str, ...]
     ops: tuple[OpStory, ...]
+    optimisations: tuple[Optimisation, ...] = ()
 
 
 def _causes(row: Any) -> dict[str, int]:
@@ -207,6 +209,7 @@ def explain(run: Run) -> Explanation:
         lost=lost,
         sentences=_sentences(run, ops, density, lost),
         ops=ops,
+        optimisations=ablate(run.graph, run.arch, result.cycles) if run.method else (),
     )
 
 

@@ -15,19 +15,27 @@ from workloads.frontends import load
 from workloads.graph import WorkloadGraph
 from workloads.pruning import sparsify
 from workloads.sparsity import Dense, Sparsity, parse
+from workloads.training import Method
 
-__all__ = ["BASELINES", "Run", "run"]
+__all__ = ["BASELINES", "PHASES", "Run", "run"]
 
 BASELINES = ("dense",)
+PHASES = ("infer", "train")
+TRAINED_SMALL = {"vgg19": 32}
+"""Networks of the zoo that train on smaller images than they infer on, unless asked otherwise."""
 
 OnOp = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Run:
-    """Everything one run produced; `arch_name` is the preset or file that was asked for."""
+    """Everything one run produced; `arch_name` is the preset or file that was asked for.
+
+    `method` is the training method, None for inference.
+    """
 
     arch_name: str
+    method: str | None = None
     arch: NMArray
     graph: WorkloadGraph
     sparsity: Sparsity
@@ -78,11 +86,16 @@ def run(
     baseline: str | None = None,
     memory: str | None = None,
     first_layer: bool = False,
+    phase: str = "infer",
+    method: str | None = None,
     seed: int = 0,
     on_op: OnOp | None = None,
     **options: Any,
 ) -> Run:
     """Load, sparsify, map, simulate and price `source` on `arch`.
+
+    With phase="train" the workload is one training step by `method` (dense, sr-ste, sdgp or
+    bdwp; bdwp by default, dense if the weights are), and its dense baseline is method dense.
 
     `sparsity` goes on the weights; the first layer stays dense unless `first_layer`. With
     baseline="dense" the same workload also runs dense on the same array. Options are those of
@@ -92,19 +105,38 @@ def run(
     """
     if baseline not in (None, *BASELINES):
         raise ValueError(f"Unknown baseline {baseline!r}; known: {', '.join(BASELINES)}")
+    if phase not in PHASES:
+        raise ValueError(f"Unknown phase {phase!r}; known: {', '.join(PHASES)}")
+    if method is not None and phase != "train":
+        raise ValueError(f"Method {method!r} is a training method: it needs phase train")
     structure = parse(sparsity) if isinstance(sparsity, str) else sparsity
     machine = load_arch(arch, **({"memory": memory} if memory else {}))
     arch_name = "custom" if isinstance(arch, NMArray) else str(arch)
     given = {key: value for key, value in options.items() if value is not None}
+    if phase == "train" and source in TRAINED_SMALL:
+        given.setdefault("image", TRAINED_SMALL[str(source)])
     dense = load(source, **given)
-    graph = sparsify(dense, structure, first_layer=first_layer)
+    if phase == "train":
+        chosen = Method(method or ("dense" if isinstance(structure, Dense) else "bdwp"))
+        graph = dense.training(
+            chosen,
+            sparsity=None if isinstance(structure, Dense) else structure,
+            first_layer=first_layer,
+        )
+        dense, method = dense.training(Method.DENSE), chosen.value
+    else:
+        graph = sparsify(dense, structure, first_layer=first_layer)
     beside = None
     if baseline:
         beside = Run(
-            sparsity=Dense(), options=given, **_once(dense, arch_name, machine, seed, on_op)
+            sparsity=Dense(),
+            method="dense" if method else None,
+            options=given,
+            **_once(dense, arch_name, machine, seed, on_op),
         )
     return Run(
         sparsity=structure,
+        method=method,
         baseline=beside,
         options=given,
         **_once(graph, arch_name, machine, seed, on_op),

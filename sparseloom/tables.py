@@ -57,6 +57,13 @@ def run_table(document: Mapping[str, Any]) -> "Table":
         table.add_row(*cells)
 
     row("cycles", "cycles", lambda v: f"{v:,}", d.get("speedup"))
+    for name, spent in d.get("passes", {}).items():
+        cells = [f"  {name}", f"{spent['cycles']:,}"]
+        if beside:
+            before, speedup = spent.get("baseline_cycles"), spent.get("speedup")
+            cells += [f"{before:,}" if before is not None else ""]
+            cells += [f"{speedup:.2f}x" if speedup is not None else ""]
+        table.add_row(*cells)
     row("time", "seconds", lambda v: si(v, "s"), d.get("speedup"))
     row("dynamic energy", "energy_j", lambda v: si(v, "J"), d.get("energy_ratio"))
     row("utilisation", "utilisation", lambda v: f"{v:.1%}")

@@ -21,7 +21,18 @@ from workloads.sparsity import Dense, Sparsity
 if TYPE_CHECKING:
     import networkx as nx
 
-__all__ = ["Gemm", "Op", "OpKind", "TensorSpec", "Window", "WorkloadGraph"]
+    from workloads.training import SGD, Method
+
+__all__ = [
+    "Gemm",
+    "Op",
+    "OpKind",
+    "Phase",
+    "TensorSpec",
+    "Window",
+    "WindowUse",
+    "WorkloadGraph",
+]
 
 
 class OpKind(StrEnum):
@@ -38,6 +49,28 @@ class OpKind(StrEnum):
     MOVE = "move"  # transposes, concatenations, gathers: bytes move, nothing is computed
     RESHAPE = "reshape"  # views: free
     OPAQUE = "opaque"  # known by name only: counted and reported, never simulated
+    UPDATE = "update"  # the optimiser's step on one parameter
+    SELECT = "select"  # the N largest of every M along one axis of one tensor
+
+
+class Phase(StrEnum):
+    """The part of a training step an operator belongs to; inference has no phases."""
+
+    INFER = ""
+    FF = "ff"  # forward
+    BP = "bp"  # gradients of activations, the loss included
+    WU = "wu"  # gradients of weights
+    UPDATE = "update"  # new weights
+    SELECT = "select"  # N:M selection of what later products read compressed
+
+
+class WindowUse(StrEnum):
+    """What a sliding window does for its product."""
+
+    GATHER_M = "gather_m"  # rows of the product are image windows: a forward convolution
+    GATHER_K = "gather_k"  # the reduction runs over image windows: a weight gradient
+    SCATTER = "scatter"  # the product's windows are added into the image: an input gradient
+    SCATTER_N = "scatter_n"  # the same of a transposed product, whose columns are windows (SDGP)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +158,8 @@ class Op(Spec):
     passes: int = 1  # times a vector operator reads its input (softmax 3, layer norm 2, ...)
     source: str = ""  # operator type in the source model, e.g. "Conv"
     repeat: int = 1  # executions in one run of the graph
+    phase: Phase = Phase.INFER
+    window_use: WindowUse = WindowUse.GATHER_M
 
     def __post_init__(self) -> None:
         gemm_like = self.kind in (OpKind.CONV, OpKind.DEPTHWISE, OpKind.GEMM, OpKind.MATMUL)
@@ -134,6 +169,8 @@ class Op(Spec):
             raise ValueError(f"Op {self.name!r}: a {self.kind} needs an activation and a weight")
         if self.repeat < 1 or self.passes < 1:
             raise ValueError(f"Op {self.name!r}: repeat and passes must be at least 1")
+        if self.window is None and self.window_use is not WindowUse.GATHER_M:
+            raise ValueError(f"Op {self.name!r}: window_use {self.window_use} needs a window")
 
     @property
     def macs(self) -> int:
@@ -234,6 +271,21 @@ class WorkloadGraph(Spec):
         from workloads.pruning import sparsify
 
         return sparsify(self, sparsity, first_layer=first_layer)
+
+    def training(
+        self,
+        method: "Method | str",
+        *,
+        sparsity: Sparsity | None = None,
+        first_layer: bool = False,
+        optimizer: "SGD | None" = None,
+    ) -> "WorkloadGraph":
+        """Return one training step of this graph; see `workloads.training.training`."""
+        from workloads.training import training
+
+        return training(
+            self, method, sparsity=sparsity, first_layer=first_layer, optimizer=optimizer
+        )
 
     def digest(self) -> str:
         """Return the sha256 of operators, tensors and values."""

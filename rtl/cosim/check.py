@@ -1,6 +1,7 @@
 """What an array must do at a point, from the software model, and the first difference."""
 
 from dataclasses import fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +14,9 @@ from simulator.units.nm_array import Trace, run_sequence
 __all__ = ["difference", "expected"]
 
 
-def _words(arch: NMArray, outputs: NDArray[np.int32]) -> tuple[int, ...]:
-    # A beat's word is its columns' two's complement words, column 0 lowest.
-    rows = outputs.astype(f"<i{arch.acc_bits // 8}")
+def _words(arch: NMArray, outputs: NDArray[Any]) -> tuple[int, ...]:
+    # A beat's word is its columns' int32 or fp32 words, column 0 lowest.
+    rows = np.ascontiguousarray(outputs).view(f"<u{arch.acc_bits // 8}")
     return tuple(int.from_bytes(row.tobytes(), "little") for row in rows)
 
 

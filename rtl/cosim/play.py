@@ -13,9 +13,6 @@ from rtl.cosim.stimulus import Stimulus
 
 __all__ = ["Drive", "Observation", "Player", "Sample", "play"]
 
-QUIET_CYCLES = 6
-"""Cycles watched after the last expected beat, in which nothing more may happen."""
-
 
 class Drive(NamedTuple):
     """Inputs for one cycle; a word of None leaves the port as it is."""
@@ -111,7 +108,7 @@ def play(stimulus: Stimulus) -> Player:
     top = _Source(stimulus.top, stimulus.top_delays)
     sink = _Sink(stimulus.out_delays)
     cycle, quiet = -1, 0
-    while cycle < stimulus.limit_cycles and quiet < QUIET_CYCLES:
+    while cycle < stimulus.limit_cycles and quiet < stimulus.quiet_cycles:
         begun = cycle >= 0
         seen = yield Drive(
             job.offers,

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, assert_never
 
 import numpy as np
 from amaranth.hdl import Const
@@ -10,7 +10,8 @@ from amaranth.lib import data
 from numpy.typing import NDArray
 
 from rtl import shapes
-from simulator.arch import ArrayJob, Dataflow, NMArray
+from simulator.arch import ArrayJob, Dataflow, NMArray, Precision
+from simulator.arch.nm_job import fold_rows, overhead_slots
 from simulator.units.nm_array import Stalls
 from simulator.units.nm_beats import Beats, Lanes, gemm_job, pack
 
@@ -18,6 +19,18 @@ __all__ = ["Point", "Stimulus", "random_point", "stimulus"]
 
 BUDGET_SLOTS = 150
 """Slots of a random job on a small array."""
+
+HALF_INFINITY = 0x7C00
+"""Bits of positive infinity in fp16; all finite numbers lie below."""
+
+HALF_CORNERS = (
+    *(0x0000, 0x8000, 0x0001, 0x8001, 0x03FF, 0x0400, 0x3C00, 0xBC00, 0x7BFF, 0xFBFF),
+    *(0x7C00, 0xFC00, 0x7E00, 0xFD01),
+)
+"""Bits of zeros, subnormals, one, the largest numbers, infinities, quiet and signalling NaN."""
+
+QUIET_CYCLES = 6
+"""Cycles watched after all else, in which nothing more may happen."""
 
 SLACK_CYCLES = 64
 """Cycles beyond the worst case after which a silent array counts as hung."""
@@ -43,7 +56,11 @@ class Point:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stimulus:
-    """A point as port words and delays in cycles; every simulator plays the same one."""
+    """A point as port words and delays in cycles; every simulator plays the same one.
+
+    It is watched for `quiet_cycles` after its last result has left, and given up after
+    `limit_cycles`.
+    """
 
     jobs: tuple[int, ...]
     side: tuple[int, ...]
@@ -53,6 +70,7 @@ class Stimulus:
     top_delays: tuple[int, ...]
     out_delays: tuple[int, ...]
     limit_cycles: int
+    quiet_cycles: int = QUIET_CYCLES
 
 
 def _words(bits: NDArray[np.uint8]) -> tuple[int, ...]:
@@ -65,6 +83,12 @@ def _put(bits: NDArray[np.uint8], offset: int, width: int, value: NDArray[np.int
     if width:
         field = (value[..., None] >> np.arange(width)) & 1
         bits[..., offset : offset + width] = field
+
+
+def _bits(values: NDArray[Any]) -> NDArray[np.int64]:
+    """Return operands as integers whose low bits are those on the port."""
+    raw = values.view(np.uint16) if values.dtype == np.float16 else values
+    return raw.astype(np.int64)
 
 
 def _lane_words(
@@ -80,7 +104,7 @@ def _lane_words(
     width = element["value"].width if pair else items[0].width
     for item in range(used):
         start = offset + item * stride
-        _put(bits, start, width, lanes.value[..., item].astype(np.int64))
+        _put(bits, start, width, _bits(lanes.value)[..., item])
         if pair and lanes.index is not None:
             field = element["index"]
             index = lanes.index[..., item].astype(np.int64)
@@ -126,27 +150,56 @@ def stimulus(point: Point) -> Stimulus:
         top_delays=tuple(stalls.top.tolist()),
         out_delays=tuple(stalls.out.tolist()),
         limit_cycles=slots + delays + SLACK_CYCLES,
+        # The missing vectors of a ragged last block take their slots although no result follows.
+        quiet_cycles=QUIET_CYCLES + point.jobs[-1].arch.interleave - 1,
     )
+
+
+def _halves(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float16]:
+    """Draw fp16 numbers: moderate ones, of any magnitude, or moderate with some corners.
+
+    Sums of any magnitude round at every addition and cancel; infinities and NaNs, which only the
+    corners hold, must spread to exactly the sums that meet them.
+    """
+    kind = rng.choice(["moderate", "any", "corners"], p=[0.4, 0.3, 0.3])
+    moderate = rng.standard_normal(shape).astype(np.float16)
+    if kind == "any":
+        bits = rng.integers(0, HALF_INFINITY, shape, dtype=np.uint16)
+        return np.copysign(bits.view(np.float16), moderate)
+    if kind == "corners":
+        corners = np.array(HALF_CORNERS, np.uint16).view(np.float16)
+        share = rng.choice([0.01, 0.2])
+        return np.where(rng.random(shape) < share, rng.choice(corners, shape), moderate)
+    return moderate
+
+
+def _numbers(rng: np.random.Generator, arch: NMArray, shape: tuple[int, ...]) -> NDArray[Any]:
+    match arch.precision:
+        case Precision.INT8:
+            return rng.integers(-128, 128, shape, dtype=np.int8)
+        case Precision.FP16:
+            return _halves(rng, shape)
+        case _:
+            assert_never(arch.precision)
 
 
 def _operands(
     rng: np.random.Generator, job: ArrayJob, m: int, k: int, n: int
-) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
-    """Draw int8 operands whose weight obeys N:M, at a density from none to all of the kept."""
-    act = rng.integers(-128, 128, (m, k), dtype=np.int8)
-    weight = rng.integers(-128, 128, (k, n), dtype=np.int8)
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Draw operands whose weight obeys N:M, at a density from none to all of the kept."""
+    act, weight = (_numbers(rng, job.arch, shape) for shape in ((m, k), (k, n)))
     rank = rng.random((-(-k // job.group), job.group, n)).argsort(axis=1)
     keep = rank.reshape(-1, n)[:k] < job.kept
     density = rng.choice([0.0, 0.3, 0.8, 1.0], p=[0.1, 0.2, 0.3, 0.4])
-    return act, np.where(keep & (rng.random((k, n)) < density), weight, np.int8(0))
+    there = keep & (rng.random((k, n)) < density)
+    return act, np.where(there, weight, weight.dtype.type(0))
 
 
-def _littered(rng: np.random.Generator, lanes: Lanes) -> Lanes:
+def _littered(rng: np.random.Generator, arch: NMArray, lanes: Lanes) -> Lanes:
     """Sometimes drop lanes at random, and fill invalid ones with noise nobody may look at."""
     dropped = rng.random(lanes.valid.shape) < rng.choice([0.0, 0.2], p=[0.8, 0.2])
     valid = lanes.valid & ~dropped
-    noise = rng.integers(-128, 128, lanes.value.shape, dtype=np.int8)
-    value = np.where(valid[..., None], lanes.value, noise)
+    value = np.where(valid[..., None], lanes.value, _numbers(rng, arch, lanes.value.shape))
     return Lanes(valid=valid, value=value, index=lanes.index)
 
 
@@ -163,16 +216,23 @@ def _random_job(
     group = _size(rng, arch.max_m, arch.max_m)
     kept = _size(rng, group)
     tall = arch.rows * group if dataflow is not Dataflow.OS else group
-    wide = {Dataflow.OS: arch.rows, Dataflow.WS: 4, Dataflow.IS: arch.cols}[dataflow]
+    vectors = max(4, 2 * arch.interleave)
+    wide = {
+        Dataflow.OS: fold_rows(arch),
+        Dataflow.WS: vectors,
+        Dataflow.IS: arch.cols,
+    }[dataflow]
     while True:
         k = _size(rng, 10 * group if dataflow is Dataflow.OS else 3 * tall, tall)
         m = _size(rng, 3 * wide, wide)
-        n = _size(rng, 12 if dataflow is Dataflow.IS else 3 * arch.cols, arch.cols)
+        n = _size(rng, 3 * (vectors if dataflow is Dataflow.IS else arch.cols), arch.cols)
         job = gemm_job(arch, dataflow, m=m, k=k, n=n, kept=kept, group=group)
         if job.slots <= budget_slots:
             act, weight = _operands(rng, job, m, k, n)
             beats = pack(job, act, weight)
-            return job, Beats(side=_littered(rng, beats.side), top=_littered(rng, beats.top))
+            return job, Beats(
+                side=_littered(rng, arch, beats.side), top=_littered(rng, arch, beats.top)
+            )
 
 
 def _random_stalls(jobs: Sequence[ArrayJob], rng: np.random.Generator) -> Stalls:
@@ -193,8 +253,10 @@ def random_point(arch: NMArray, rng: np.random.Generator) -> Point:
 
     Sizes favour 1 and whole tiles; kept values are often all zero or all non-zero.
     """
-    # One full load and one crossing of a large array must fit whatever the budget.
-    budget_slots = BUDGET_SLOTS + arch.rows * (arch.max_m + 1) + arch.cols
+    # One full load, one block and one crossing of a large array must fit whatever the budget.
+    block = (arch.issue_slots - 1) * arch.max_m
+    crossing = max(overhead_slots(arch, dataflow) for dataflow in Dataflow) + 2
+    budget_slots = BUDGET_SLOTS + arch.rows * arch.max_m + block + crossing
     drawn = [_random_job(arch, rng, budget_slots) for _ in range(int(rng.integers(1, 3)))]
     jobs = tuple(job for job, _ in drawn)
     return Point(

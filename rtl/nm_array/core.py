@@ -50,9 +50,11 @@ class NMArrayCore(Unit):
         m.d.comb += [
             self.side.ready.eq(controller.take_side & top_there & port.clear),
             self.top.ready.eq(controller.take_top & side_there & port.clear),
+            side_edge.mode.eq(controller.mode),
             side_edge.take.eq(controller.take_side),
             side_edge.beat.eq(self.side.payload),
             side_edge.control.eq(controller.row),
+            top_edge.take.eq(controller.take_top),
             top_edge.beat.eq(self.top.payload),
             top_edge.load.eq(controller.load),
             grid.mode.eq(controller.mode),
@@ -62,8 +64,8 @@ class NMArrayCore(Unit):
             grid.kept.eq(top_edge.kept),
             grid.loads.eq(top_edge.loads),
             grid.valids.eq(top_edge.valids),
-            port.mode.eq(controller.mode),
             port.sums.eq(grid.sums),
+            port.draining.eq(grid.draining),
             port.emitting.eq(grid.emitting),
         ]
         for part in (controller, side_edge, top_edge, grid, port):
@@ -79,7 +81,8 @@ class NMArrayCore(Unit):
             monitor.advance.eq(controller.advance),
             monitor.running.eq(controller.running),
             monitor.last.eq(controller.job.ready),
-            monitor.working.eq(controller.row.active),
+            monitor.mode.eq(controller.mode),
+            monitor.working.eq(controller.streaming),
             monitor.clear.eq(port.clear),
             monitor.side_there.eq(side_there),
             monitor.full.eq(grid.full),

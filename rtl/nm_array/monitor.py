@@ -4,8 +4,11 @@ from amaranth.hdl import Module, Signal, Value
 from amaranth.lib.wiring import In, Out
 
 from rtl import shapes
+from rtl.nm_array.slots import by_mode
+from rtl.shapes import Mode
 from rtl.unit import Unit
-from simulator.arch import NMArray
+from simulator.arch import Dataflow, NMArray
+from simulator.arch.nm_job import skew_slots
 
 __all__ = ["Monitor"]
 
@@ -16,7 +19,7 @@ class Monitor(Unit):
     `cycles` runs from a job's first slot to its last one, both included, summed over jobs; a
     cycle inside that window without `advance` is a stall, charged to a refused result first, then
     to a missing side beat, then to a missing top beat: cycles = slots + stalls. `array_busy`
-    counts advances in which some PE works; lanes and beats count at their acceptance.
+    counts advances in which some PE has a fold's stream; lanes and beats count at their acceptance.
 
     Latency: a count shows one cycle after its event, multiplier uses two. Reset: all zero.
     """
@@ -28,6 +31,7 @@ class Monitor(Unit):
                 "advance": In(1),
                 "running": In(1),
                 "last": In(1),
+                "mode": In(Mode),
                 "working": In(1),
                 "clear": In(1),
                 "side_there": In(1),
@@ -68,9 +72,10 @@ class Monitor(Unit):
         return m
 
     def _busy(self, m: Module) -> Value:
-        """Tell whether a PE works: for the array's skew after PE (0, 0) has stopped."""
-        skew = self.arch.rows + self.arch.cols - 2
-        left = Signal(range(skew + 1))
+        """Tell whether a stream is at a PE: for the array's skew after it has left PE (0, 0)."""
+        most = max(skew_slots(self.arch, dataflow) for dataflow in Dataflow)
+        skew = by_mode(self.mode, lambda dataflow: skew_slots(self.arch, dataflow))
+        left = Signal(range(most + 1))
         with m.If(self.advance):
             with m.If(self.working):
                 m.d.sync += left.eq(skew)

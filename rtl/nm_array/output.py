@@ -1,11 +1,10 @@
 """The NMArray's result port: columns are aligned and offered as beats."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Module, Signal
 from amaranth.lib import stream
 from amaranth.lib.wiring import In, Out
 
 from rtl import shapes
-from rtl.shapes import Mode
 from rtl.unit import Unit
 from simulator.arch import NMArray
 
@@ -15,10 +14,10 @@ __all__ = ["ResultPort"]
 class ResultPort(Unit):
     """Delays column c by cols - 1 - c slots and offers each slot's beat once.
 
-    Latency: a beat is offered in the slot after the last column's bottom PE has made it (OS: in
-    `rows` consecutive slots). Throughput: a beat a slot. Back-pressure: `clear` is 0 while a beat
-    is refused, which holds the array; a beat taken while the array waits for operands is not
-    offered again. Reset: nothing to offer.
+    Latency: a beat is offered in the slot after `emitting`, `rows` of them in the slots after
+    `draining`: that is when they stand at the last column's bottom. Throughput: a beat a slot.
+    Back-pressure: `clear` is 0 while a beat is refused, which holds the array; a beat taken while
+    the array waits for operands is not offered again. Reset: nothing to offer.
     """
 
     def __init__(self, arch: NMArray) -> None:
@@ -26,8 +25,8 @@ class ResultPort(Unit):
         super().__init__(
             {
                 "advance": In(1),
-                "mode": In(Mode),
                 "sums": In(shapes.out_beat(arch)),
+                "draining": In(1),
                 "emitting": In(1),
                 "clear": Out(1),
                 "out": Out(stream.Signature(shapes.out_beat(arch))),
@@ -41,8 +40,10 @@ class ResultPort(Unit):
         taken = Signal()
         with m.If(self.advance):
             m.d.sync += taken.eq(0)
-            with m.If(self.emitting):
-                m.d.sync += left.eq(Mux(self.mode == Mode.OS, self.arch.rows, 1))
+            with m.If(self.draining):
+                m.d.sync += left.eq(self.arch.rows)
+            with m.Elif(self.emitting):
+                m.d.sync += left.eq(1)
             with m.Elif(left != 0):
                 m.d.sync += left.eq(left - 1)
         with m.Elif(self.out.valid & self.out.ready):

@@ -1,13 +1,14 @@
 """The unified sparse processing element of the NMArray."""
 
-from typing import Any
+from typing import Any, assert_never
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
 
 from rtl import shapes
+from rtl.nm_array.float_sums import FloatSums
 from rtl.shapes import Mode
 from rtl.unit import Unit, structured
-from simulator.arch import NMArray
+from simulator.arch import NMArray, Precision
 
 __all__ = ["ProcessingElement"]
 
@@ -15,11 +16,12 @@ __all__ = ["ProcessingElement"]
 class ProcessingElement(Unit):
     """Selects candidates by index and accumulates `macs_per_pe` products a slot.
 
-    Latency: operands and control leave for the neighbours one slot after they arrive; a sum that
-    is final in a slot stands on `sum_out` in the next one. Throughput: one slot a cycle.
-    Back-pressure: nothing moves while `advance` is 0. Reset: all registers clear to zero.
+    Latency: operands and control leave for the neighbours one slot after they arrive; an int8 sum
+    that is final in a slot stands on `sum_out` in the next one, fp16 sums as `FloatSums` says.
+    Throughput: one slot a cycle. Back-pressure: nothing moves while `advance` is 0. Reset: all
+    registers of operands, control and int8 sums clear to zero.
 
-    The partial-sum register is also the drain chain of OS: a captured result is `fresh` and
+    The int8 partial-sum register is also the drain chain of OS: a captured result is `fresh` and
     stays until `release` (the bottom PE of the column has become fresh), then moves down a row a
     slot. A capture wins over the shift, so the next fold may follow as soon as `rows` slots later.
     """
@@ -31,10 +33,10 @@ class ProcessingElement(Unit):
     def elaborate(self, platform: object) -> Module:
         """Build the PE."""
         m = Module()
-        control = self.control_in
+        arch, control = self.arch, self.control_in
         bank, bank_valid = self._bank(m)
         kept = self._kept(m, bank)
-        group = structured(shapes.candidates(self.arch), "group")
+        group = structured(shapes.candidates(arch), "group")
         group_valid = Signal()
         m.d.comb += [
             group.eq(self.side_in.data.group),
@@ -42,11 +44,17 @@ class ProcessingElement(Unit):
         ]
         with m.If(self.mode == Mode.IS):
             m.d.comb += [
-                group.eq(Cat(bank[p].value for p in range(self.arch.max_m))),
+                group.eq(Cat(bank[p].value for p in range(arch.max_m))),
                 group_valid.eq(bank_valid),
             ]
         self._tally(m, kept, group_valid)
-        self._accumulate(m, sum(group[pair.index] * pair.value for pair in kept))
+        match arch.precision:
+            case Precision.INT8:
+                self._accumulate(m, sum(group[pair.index] * pair.value for pair in kept))
+            case Precision.FP16:
+                self._add_floats(m, group[kept[0].index], kept[0].value)
+            case _:
+                assert_never(arch.precision)
         with m.If(self.advance):
             m.d.sync += [
                 self.side_out.eq(self.side_in),
@@ -94,9 +102,28 @@ class ProcessingElement(Unit):
         return [used[position] for position in range(arch.macs_per_pe)]
 
     def _tally(self, m: Module, kept: list[Any], group_valid: Value) -> None:
-        hits = sum(group_valid & (pair.value != 0) for pair in kept)
+        hits = sum(group_valid & self._is_nonzero(pair.value) for pair in kept)
         with m.If(self.control_in.active):
             m.d.comb += [self.full.eq(hits), self.gated.eq(len(kept) - hits)]
+
+    def _is_nonzero(self, value: Value) -> Value:
+        """Tell whether a kept value is not zero; fp16 has zeros of both signs."""
+        return value != 0 if self.arch.precision is Precision.INT8 else value[:-1].any()
+
+    def _add_floats(self, m: Module, operand: Value, value: Value) -> None:
+        m.submodules.sums = sums = FloatSums(self.arch)
+        control = self.control_in
+        m.d.comb += [
+            sums.operand.eq(operand),
+            sums.value.eq(value),
+            sums.use.eq(self.full),
+            sums.clear.eq(control.clear),
+            sums.emit.eq(control.emit),
+            self.sum_out.eq(sums.sum_out),
+            self.drain_out.eq(sums.drain_out),
+        ]
+        for name in ("advance", "mode", "sum_in", "release", "drain_in"):
+            m.d.comb += getattr(sums, name).eq(getattr(self, name))
 
     def _accumulate(self, m: Module, products: Value) -> None:
         control = self.control_in

@@ -3,6 +3,9 @@
 from simulator.arch.memory import BufferParams, DramParams, MemoryMode
 from simulator.arch.nm_array import Dataflow, NMArray, Precision
 from simulator.arch.nm_job import ArrayJob
+from simulator.arch.sore import SoreJob, SoreParams, sore_cycles
+from simulator.arch.training_units import TrainingUnits
+from simulator.arch.wuve import WuveJob, WuveParams, wuve_cycles
 
 __all__ = [
     "ArrayJob",
@@ -12,4 +15,11 @@ __all__ = [
     "MemoryMode",
     "NMArray",
     "Precision",
+    "SoreJob",
+    "SoreParams",
+    "TrainingUnits",
+    "WuveJob",
+    "WuveParams",
+    "sore_cycles",
+    "wuve_cycles",
 ]

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from simulator.arch.memory import BufferParams, DramParams, MemoryMode
+from simulator.arch.training_units import TrainingUnits
 from workloads.canonical import Spec
 
 __all__ = ["Dataflow", "NMArray", "Precision"]
@@ -60,6 +61,7 @@ class NMArray(Spec):
     out_buffer: BufferParams
     dram: DramParams
     memory: MemoryMode = MemoryMode.MODELLED
+    training: TrainingUnits | None = None
 
     def __post_init__(self) -> None:
         for name in ("rows", "cols", "max_m", "macs_per_pe", "clock_hz", "vector_lanes"):
@@ -76,6 +78,11 @@ class NMArray(Spec):
             )
 
         self._check_precision()
+        if self.training and self.training.sore.max_m < self.max_m:
+            raise ValueError(
+                f"NMArray training.sore.max_m must be at least max_m = {self.max_m}, "
+                f"not {self.training.sore.max_m}"
+            )
 
     def _check_precision(self) -> None:
         if self.precision is Precision.INT8:

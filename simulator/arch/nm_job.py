@@ -19,7 +19,20 @@ from numpy.typing import NDArray
 from simulator.arch.nm_array import Dataflow, NMArray, Precision
 from workloads.canonical import Spec
 
-__all__ = ["ArrayJob", "fold_interval", "fold_rows", "load_slots", "overhead_slots", "stream_slots"]
+__all__ = [
+    "ArrayJob",
+    "drain_wait_slots",
+    "fold_interval",
+    "fold_rows",
+    "load_slots",
+    "overhead_slots",
+    "row_hop",
+    "skew_slots",
+    "stream_slots",
+    "sum_slots",
+    "swap_slots",
+    "tail_slots",
+]
 
 IntLike = TypeVar("IntLike", int, NDArray[np.int64])
 
@@ -63,21 +76,46 @@ def skew_slots(arch: NMArray, dataflow: Dataflow) -> int:
     return (arch.rows - 1) * row_hop(arch, dataflow) + arch.cols - 1
 
 
-def tail_slots(arch: NMArray, dataflow: Dataflow) -> int:
-    """Return the slots from a PE's last feeding slot to its last sum being final.
+def sum_slots(arch: NMArray, dataflow: Dataflow) -> int:
+    """Return the slots from a sum's last product to the sum standing on the PE's output.
 
-    0 for int8. The last of I additions starts max(I, L) - I slots before the block ends and
-    takes L; WS and IS then add the passing partial sum in an adder of its own, L more.
+    1 for int8. In fp16 the addition of that product takes L slots; WS and IS then add the passing
+    partial sum in an adder of its own, L more.
     """
     if arch.precision is Precision.INT8:
-        return 0
-    local = min(arch.interleave, arch.adder_latency) - 1
-    return local if dataflow is Dataflow.OS else local + arch.adder_latency
+        return 1
+    return arch.adder_latency * (1 if dataflow is Dataflow.OS else 2)
+
+
+def drain_wait_slots(arch: NMArray) -> int:
+    """Return the slots an OS fold's end waits for its drain, 0 unless R and I are large.
+
+    A fold drains R * I beats, and the first result of whatever follows may come as early as
+    R + C - 2 + L slots after its start: it must find the drain chain free.
+    """
+    rows, cols = arch.rows, arch.cols
+    return max(0, (rows - 1) * (arch.interleave - 1) - (cols - 1) - (arch.adder_latency - 1))
+
+
+def tail_slots(arch: NMArray, dataflow: Dataflow) -> int:
+    """Return the slots that follow a PE's last feeding slot until its sums are out of the way.
+
+    0 for int8. The last of I products comes max(I, L) - I slots before the stream ends; once its
+    sum is final, OS waits for the drain.
+    """
+    idle = arch.issue_slots - arch.interleave
+    wait = drain_wait_slots(arch) if dataflow is Dataflow.OS else 0
+    return sum_slots(arch, dataflow) - 1 - idle + wait
 
 
 def overhead_slots(arch: NMArray, dataflow: Dataflow) -> int:
     """Return the slots a lone fold takes beside its load and its stream."""
     return skew_slots(arch, dataflow) + tail_slots(arch, dataflow)
+
+
+def swap_slots(arch: NMArray, dataflow: Dataflow) -> int:
+    """Return the slots from a fold's start until the swap of its operand has passed all rows."""
+    return (arch.rows - 1) * row_hop(arch, dataflow) + 1
 
 
 def fold_interval(arch: NMArray, dataflow: Dataflow, load: int, stream: IntLike) -> IntLike:
@@ -88,10 +126,8 @@ def fold_interval(arch: NMArray, dataflow: Dataflow, load: int, stream: IntLike)
     """
     if not arch.overlap:
         return load + stream + overhead_slots(arch, dataflow)
-    if dataflow is Dataflow.OS:
-        least = fold_rows(arch)
-    else:
-        least = (arch.rows - 1) * row_hop(arch, dataflow) + 1 + load
+    held = fold_rows(arch) if dataflow is Dataflow.OS else swap_slots(arch, dataflow)
+    least = held + load
     return np.maximum(stream, least) if isinstance(stream, np.ndarray) else max(stream, least)
 
 
@@ -144,7 +180,7 @@ class ArrayJob(Spec):
 
     @property
     def tail_slots(self) -> int:
-        """Slots from a PE's last feeding slot to its last sum being final."""
+        """Slots from a PE's last feeding slot to the next job, the skew apart."""
         return tail_slots(self.arch, self.dataflow)
 
     @property
@@ -154,7 +190,10 @@ class ArrayJob(Spec):
 
     @property
     def slots(self) -> int:
-        """Slots from the first operand accepted to the last accumulator final."""
+        """Slots from the first operand accepted to the next job's first slot.
+
+        The last sum is final by then; its beats may still have to leave (`drain_slots`).
+        """
         first = self.load_slots + self.stream_slots + self.skew_slots + self.tail_slots
         return first + (self.folds - 1) * self.interval
 
@@ -162,15 +201,21 @@ class ArrayJob(Spec):
     def drain_slots(self) -> int:
         """Slots after `slots` until the last result beat has been presented.
 
-        The I sums of a PE become final one slot apart while the first ones already drain.
+        The I sums of a PE become final one slot apart while the first ones already drain. WS and
+        IS present a ragged last block earlier than that.
         """
         if self.dataflow is not Dataflow.OS:
             return 1
-        return fold_rows(self.arch) - self.arch.interleave + 1
+        beats = fold_rows(self.arch) - self.arch.interleave + 1
+        return beats - drain_wait_slots(self.arch)
 
     @property
     def busy_slots(self) -> int:
-        """Slots in which some PE multiplies (`array_busy`)."""
+        """Slots in which a fold's stream stands at some PE (`array_busy`).
+
+        With I < L they include the slots in which PEs wait for their adder; the multiplier uses
+        (`mac_slots`) do not.
+        """
         work = self.stream_slots + self.skew_slots
         return work + (self.folds - 1) * min(self.interval, work)
 
@@ -179,10 +224,6 @@ class ArrayJob(Spec):
         """Multiplier uses offered by the PEs at work, effectual and gated together."""
         sums = self.length * (self.arch.interleave if self.dataflow is Dataflow.OS else 1)
         return self.folds * self.arch.peak_macs_per_cycle * self.slots_per_group * sums
-
-    @property
-    def _row_hop(self) -> int:
-        return row_hop(self.arch, self.dataflow)
 
     def start(self, fold: int) -> int:
         """Return the slot in which fold `fold`'s stream starts."""
@@ -193,5 +234,5 @@ class ArrayJob(Spec):
         if fold == 0:
             return 0
         if self.arch.overlap:
-            return self.start(fold - 1) + (self.arch.rows - 1) * self._row_hop + 1
+            return self.start(fold - 1) + swap_slots(self.arch, self.dataflow)
         return self.start(fold) - self.load_slots

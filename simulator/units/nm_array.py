@@ -9,13 +9,15 @@ the first cycle in which slot 0 of the first job can happen; further jobs follow
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.arch import ArrayJob, Dataflow
+from simulator.arch import ArrayJob, Dataflow, Precision
 from simulator.units.handshake import Flow, Passage, pass_slots
 from simulator.units.nm_beats import Beats, Lanes
+from simulator.units.nm_float import respond_floats
 from simulator.units.nm_slots import out_slots, side_slots, top_slots
 
 __all__ = ["Stalls", "Trace", "respond", "run", "run_sequence"]
@@ -62,14 +64,14 @@ class Stalls:
 class Trace:
     """What the array does with its beats.
 
-    `outputs` int32[result beats, cols]; `accept_job`, `accept_side`, `accept_top` and `emit` int64
-    cycles of every acceptance (a job is accepted in the last slot of the one before); `cycles`
-    from a job's first operand accepted to its last accumulator final, summed over jobs and equal
-    to their slots plus the three kinds of stalled cycles; `array_busy` cycles in which some PE
-    multiplies; `counts` by (component, action, variant).
+    `outputs` int32 or float32 [result beats, cols]; `accept_job`, `accept_side`, `accept_top` and
+    `emit` int64 cycles of every acceptance (a job is accepted in the last slot of the one before);
+    `cycles` from a job's first slot to its last one, summed over jobs and equal to their slots plus
+    the three kinds of stalled cycles; `array_busy` slots in which some PE has a fold's stream;
+    `counts` by (component, action, variant).
     """
 
-    outputs: NDArray[np.int32]
+    outputs: NDArray[Any]
     accept_job: Ints
     accept_side: Ints
     accept_top: Ints
@@ -140,8 +142,21 @@ def _product(left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.in
     return exact.astype(np.int64).astype(np.int32)
 
 
-def respond(job: ArrayJob, beats: Beats) -> NDArray[np.int32]:
-    """Return the result beats int32[beats, cols] of one job, sums wrapping to 32 bits."""
+def respond(job: ArrayJob, beats: Beats) -> NDArray[Any]:
+    """Return the result beats [beats, cols] of one job: wrapping int32, or float32 for fp16.
+
+    fp32 sums are rounded in the hardware's order (`simulator.units.nm_float`).
+    """
+    match job.arch.precision:
+        case Precision.INT8:
+            return _respond_integers(job, beats)
+        case Precision.FP16:
+            return respond_floats(job, beats)
+        case _:
+            assert_never(job.arch.precision)
+
+
+def _respond_integers(job: ArrayJob, beats: Beats) -> NDArray[np.int32]:
     folds, rows, cols = job.folds, job.arch.rows, job.arch.cols
     match job.dataflow:
         case Dataflow.OS:
@@ -172,7 +187,7 @@ def _effectual(job: ArrayJob, beats: Beats) -> int:
     side, top = beats.side, beats.top
     match job.dataflow:
         case Dataflow.OS:
-            partners = side.valid.reshape(folds, job.length, rows).sum(axis=2)
+            partners = side.valid.reshape(folds, job.length, -1).sum(axis=2)
             return int((partners * _kept_per_lane(job, top).sum(axis=2)).sum())
         case Dataflow.WS:
             partners = side.valid.reshape(folds, job.length, rows).sum(axis=1)

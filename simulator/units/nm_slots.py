@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.arch import ArrayJob, Dataflow
+from simulator.arch.nm_job import fold_rows, sum_slots
 
 __all__ = ["load_slot_table", "out_slots", "side_slots", "stream_starts", "top_slots"]
 
@@ -28,29 +29,48 @@ def load_slot_table(job: ArrayJob) -> Slots:
     return (starts[:, None] + np.arange(job.load_slots, dtype=np.int64)).ravel()
 
 
+def _product_slots(job: ArrayJob) -> Slots:
+    """Return the slots of a fold in which PE (0, 0) multiplies, int64[blocks, g, sums].
+
+    A ragged last block of WS and IS leaves the slots of its missing vectors idle; they are
+    negative here.
+    """
+    sums = np.arange(job.arch.interleave, dtype=np.int64)
+    values = np.arange(0, job.stream_slots, job.arch.issue_slots, dtype=np.int64)
+    slots = (values[:, None] + sums).reshape(-1, job.slots_per_group, sums.size)
+    if job.dataflow is not Dataflow.OS:
+        vector = np.arange(len(slots))[:, None, None] * sums.size + sums
+        slots[np.broadcast_to(vector, slots.shape) >= job.length] = -1
+    return slots
+
+
+def _every_fold(job: ArrayJob, within: Slots) -> Slots:
+    """Return the non-negative ones of a fold's slots for all folds of the job, in order."""
+    there = within[within >= 0]
+    return (stream_starts(job)[:, None] + there).ravel()
+
+
 def side_slots(job: ArrayJob) -> Slots:
-    """Return the slot of every side beat: one a group for OS and WS, one a slot for IS."""
-    step = 1 if job.dataflow is Dataflow.IS else job.slots_per_group
-    within = np.arange(0, job.stream_slots, step, dtype=np.int64)
-    return (stream_starts(job)[:, None] + within).ravel()
+    """Return the slot of every side beat: one a group and sum for OS and WS, one a slot for IS."""
+    slots = _product_slots(job)
+    return _every_fold(job, slots if job.dataflow is Dataflow.IS else slots[:, 0])
 
 
 def top_slots(job: ArrayJob) -> Slots:
-    """Return the slot of every top beat: one a stream slot for OS, the load beats otherwise."""
+    """Return the slot of every top beat: one a kept value for OS, the load beats otherwise."""
     if job.dataflow is not Dataflow.OS:
         return load_slot_table(job)
-    within = np.arange(job.stream_slots, dtype=np.int64)
-    return (stream_starts(job)[:, None] + within).ravel()
+    return _every_fold(job, _product_slots(job)[..., 0])
 
 
 def out_slots(job: ArrayJob) -> Slots:
     """Return the slot in which each result beat is first presented.
 
-    OS presents `rows` beats a fold after its last stream slot has crossed the array; WS and IS
-    present one beat for every streamed vector.
+    OS presents `rows` beats for each of its interleaved sums from the slot in which the first of
+    them has crossed the array; WS and IS present one beat for every streamed vector.
     """
+    last = _product_slots(job)[:, -1]
+    lag = sum_slots(job.arch, job.dataflow) + job.skew_slots
     if job.dataflow is Dataflow.OS:
-        within = job.stream_slots + np.arange(job.arch.rows, dtype=np.int64)
-    else:
-        within = job.slots_per_group * np.arange(1, job.length + 1, dtype=np.int64)
-    return (stream_starts(job)[:, None] + within + job.skew_slots).ravel()
+        last = last[-1, 0] + np.arange(fold_rows(job.arch), dtype=np.int64)
+    return _every_fold(job, np.where(last >= 0, last + lag, -1))

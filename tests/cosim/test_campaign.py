@@ -4,24 +4,31 @@ import re
 from dataclasses import replace
 
 import pytest
-from amaranth.hdl import Module
+from amaranth.hdl import Module, Mux
 
 import rtl.cosim.campaign as campaign
 import rtl.nm_array.grid as grid
+import rtl.nm_array.pe as pe
 from rtl.cosim import cosimulate
 from rtl.cosim.check import difference, expected
 from rtl.cosim.verilated import ToolError
+from rtl.nm_array.float_sums import FloatSums
 from rtl.nm_array.pe import ProcessingElement
 from rtl.testing import bare_array
+from simulator.arch import Precision
 
 pytestmark = pytest.mark.rtl
 
 ARCH = bare_array(2, 2, max_m=4, overlap=True)
+HALF = bare_array(
+    2, 1, max_m=4, precision=Precision.FP16, adder_latency=2, interleave=3, overlap=True
+)
 
 
-def test_campaign_reports_agreement_and_every_point():
+@pytest.mark.parametrize("arch", [ARCH, HALF], ids=lambda arch: arch.precision.value)
+def test_campaign_reports_agreement_and_every_point(arch):
     done = []
-    report = cosimulate(ARCH, points=5, seed=1, on_point=done.append)
+    report = cosimulate(arch, points=5, seed=1, on_point=done.append)
     assert report.agrees
     assert (report.points, done) == (5, [1, 2, 3, 4, 5])
     assert report.cycles > 50
@@ -46,6 +53,22 @@ def test_campaign_finds_a_broken_element(monkeypatch):
     assert not report.agrees
     assert report.mismatches[0].startswith("Point ")
     assert "counter mac_full: model" in report.mismatches[0]
+
+
+class HastySums(FloatSums):
+    """Sums that multiply padding, too: a zero kept value times infinity is NaN."""
+
+    def _product(self, m: Module):
+        product = super()._product(m)
+        return Mux(self.use, product, m.submodules.multiplier.y)
+
+
+def test_campaign_finds_a_broken_float_element(monkeypatch):
+    monkeypatch.setattr(pe, "FloatSums", HastySums)
+    report = cosimulate(HALF, points=8, seed=6)
+    assert not report.agrees
+    assert "outputs[" in report.mismatches[0]
+    assert "model 0x0, RTL 0x7fc00000" in report.mismatches[0]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Every pair: result bits, every acceptance's cycle and every counter equal, without tolerance."""
 
+import numpy as np
 import pytest
 
 from rtl.cosim.campaign import draw_points
@@ -8,10 +9,15 @@ from rtl.cosim.pysim import observe
 from rtl.cosim.stimulus import stimulus
 from rtl.cosim.verilated import observe as observe_verilated
 from rtl.testing import PAIRS, VERILATED, Pair, bare_array
-from simulator.arch import Dataflow
+from simulator.arch import Dataflow, Precision
+from simulator.arch.nm_job import drain_wait_slots
+from simulator.units.nm_array import run_sequence
 
 SEED = 20
 POINTS = 10
+HALF_POINTS = 4
+"""Points of an fp16 array in Amaranth's own simulator, which is slow on adders."""
+
 VERILATED_POINTS = 40
 
 
@@ -27,10 +33,15 @@ def assert_agreement(pair, points, observations):
         assert found is None, f"{point}: {found}"
 
 
+def few_points(arch):
+    points = POINTS if arch.precision is Precision.INT8 else HALF_POINTS
+    return draw_points(arch, points, SEED)
+
+
 @pytest.mark.rtl
 @pytest.mark.parametrize("pair", PAIRS, ids=str)
 def test_pair_agrees_in_amaranths_simulator(pair):
-    points = draw_points(pair.params, POINTS, SEED)
+    points = few_points(pair.params)
     assert_agreement(pair, points, played(pair, points))
 
 
@@ -62,8 +73,18 @@ def test_pair_agrees_at_many_points(pair):
         bare_array(8, 8, max_m=16, macs_per_pe=1),
         bare_array(5, 7, max_m=12, macs_per_pe=5, overlap=True),
         bare_array(16, 16, max_m=8, macs_per_pe=2, overlap=True),
+        bare_array(
+            8,
+            8,
+            max_m=8,
+            precision=Precision.FP16,
+            adder_latency=6,
+            interleave=8,
+            overlap=True,
+        ),
+        bare_array(7, 5, max_m=4, precision=Precision.FP16, adder_latency=4, interleave=2),
     ],
-    ids=lambda arch: f"{arch.rows}x{arch.cols}",
+    ids=lambda arch: str(Pair(params=arch)),
 )
 def test_large_array_agrees_at_many_points_under_verilator(arch, tmp_path):
     points = draw_points(arch, 500, SEED + 2)
@@ -72,13 +93,49 @@ def test_large_array_agrees_at_many_points_under_verilator(arch, tmp_path):
 
 
 def drawn_points():
-    return [point for pair in PAIRS for point in draw_points(pair.params, POINTS, SEED)]
+    return [point for pair in PAIRS for point in few_points(pair.params)]
+
+
+def half_points():
+    halves = [pair.params for pair in PAIRS if pair.params.precision is Precision.FP16]
+    return [point for arch in halves for point in few_points(arch)]
+
+
+def half_corners(point):
+    """Name the corners of fp16 arrays a point reaches."""
+    arch = point.jobs[0].arch
+    latency, interleave = arch.adder_latency, arch.interleave
+    yield ("I < L", "I = L", "I > L")[(interleave >= latency) + (interleave > latency)]
+    yield f"overlap={arch.overlap}"
+    yield "waits for the drain" if drain_wait_slots(arch) else ""
+    for job in point.jobs:
+        yield f"{job.dataflow} alternates" if interleave > 1 else f"{job.dataflow} alone"
+        yield f"{job.dataflow} stalls" if latency > interleave else ""
+        streamed = job.dataflow is not Dataflow.OS
+        yield "ragged block" if streamed and job.length % interleave else ""
+        yield "blocks" if streamed and job.length > interleave > 1 else ""
+    outputs = run_sequence(point.jobs, point.beats, point.stalls).outputs
+    yield "infinity" if np.isinf(outputs).any() else ""
+    yield "NaN" if np.isnan(outputs).any() else ""
+    small = np.concatenate([np.abs(b.side.value[b.side.value != 0]).ravel() for b in point.beats])
+    yield "subnormal operand" if (small < 2.0**-14).any() else ""
+
+
+def test_fp16_points_reach_every_corner():
+    reached = {name for point in half_points() for name in half_corners(point)}
+    flows = list(Dataflow)
+    wanted = {f"{flow} {how}" for flow in flows for how in ("alternates", "alone", "stalls")}
+    wanted |= {"I < L", "I = L", "I > L", "overlap=False", "overlap=True", "waits for the drain"}
+    wanted |= {"ragged block", "blocks", "infinity", "NaN", "subnormal operand"}
+    assert wanted <= reached
 
 
 def test_points_are_many_and_structures_are_distinct():
     assert len(drawn_points()) >= 200
     assert len({pair.params for pair in PAIRS}) == len(PAIRS) >= 24
-    assert len(VERILATED) <= 6
+    halves = [pair for pair in VERILATED if pair.params.precision is Precision.FP16]
+    assert len(VERILATED) - len(halves) <= 6
+    assert len(halves) <= 2
     assert (8, 8) in {(pair.params.rows, pair.params.cols) for pair in VERILATED}
 
 

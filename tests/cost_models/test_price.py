@@ -25,7 +25,15 @@ EVENTS = [
 
 
 def test_prices_cover_exactly_the_events_in_use(make_arch):
-    assert sorted(prices(make_arch())) == sorted(EVENTS)
+    training = {
+        ("mac", "fp16", "full"): 1.1 + 0.9,
+        ("mac", "fp16", "gated"): 0.0,
+        ("wuve", "update", "full"): 3 * (3.7 + 0.9),
+        ("sore", "compare", "full"): 0.4,
+    }
+    found = prices(make_arch())
+    assert sorted(found) == sorted([*EVENTS, *training])
+    assert {key: found[key].pj for key in training} == pytest.approx(training)
 
 
 def test_price_hand_counts_equal_literal_energies(make_result):

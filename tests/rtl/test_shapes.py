@@ -5,7 +5,7 @@ from amaranth.hdl import Shape
 
 from rtl import shapes
 from rtl.testing import bare_array
-from simulator.arch import Dataflow
+from simulator.arch import Dataflow, Precision
 
 pytestmark = pytest.mark.rtl
 
@@ -19,6 +19,21 @@ def test_lanes_hold_a_group_or_the_slots_pairs(max_m, macs_per_pe, group_bits, p
     assert shapes.top_lane(arch).size == 1 + macs_per_pe * pair_bits
     assert shapes.side_beat(arch).size == 2 * shapes.side_lane(arch).size
     assert shapes.out_beat(arch).size == 3 * 32
+
+
+def test_fp16_lanes_hold_16_bit_operands_and_32_bit_sums():
+    arch = bare_array(2, 3, max_m=5, precision=Precision.FP16, adder_latency=4, interleave=3)
+    assert shapes.side_lane(arch).size == 1 + 5 * 16
+    assert shapes.top_lane(arch).size == 1 + 16 + 3
+    assert shapes.out_beat(arch).size == 3 * 32
+    assert shapes.held_sums(arch).size == 3 * 32
+    assert not Shape.cast(shapes.operand(arch)).signed
+
+
+def test_int8_element_has_no_drain_chain_of_its_own():
+    half = bare_array(1, 1, precision=Precision.FP16)
+    assert "fresh" in shapes.nm_pe(bare_array(1, 1))
+    assert {"drain_in", "drain_out"} <= shapes.nm_pe(half).keys() - shapes.nm_pe(bare_array(1, 1))
 
 
 def test_job_settings_hold_the_largest_group():

@@ -9,6 +9,8 @@ from simulator.arch.load import PRESETS, load_arch, read_arch_file
 def keys_of(spec, prefix=""):
     for field in fields(spec):
         value = getattr(spec, field.name)
+        if value is None:
+            continue  # a unit this machine has not, or a choice left to the mapper
         if is_dataclass(value):
             yield from keys_of(value, f"{prefix}{field.name}.")
         else:
@@ -18,7 +20,7 @@ def keys_of(spec, prefix=""):
 @pytest.mark.parametrize("name", PRESETS)
 def test_preset_gives_a_source_for_every_number(name):
     arch = load_arch(name)
-    settings = {"dataflow", "memory"}  # how to run it, not what it is
+    settings = {"memory"}  # how to run it, not what it is
     assert set(keys_of(arch)) - settings == set(read_arch_file(name).sources)
 
 

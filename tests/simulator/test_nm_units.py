@@ -3,23 +3,27 @@
 import numpy as np
 import pytest
 
-from simulator.arch import ArrayJob, BufferParams, Dataflow, DramParams, NMArray
+import simulator.units.nm_float as nm_float
+from simulator.arch import ArrayJob, BufferParams, Dataflow, DramParams, NMArray, Precision
+from simulator.units.float32 import bits32
 from simulator.units.handshake import Flow, pass_slots
-from simulator.units.nm_array import Stalls, run, run_sequence
-from simulator.units.nm_beats import compress, gemm_job, pack, unpack
+from simulator.units.nm_array import Stalls, respond, run, run_sequence
+from simulator.units.nm_beats import Lanes, compress, gemm_job, pack, streamed_pair_beats, unpack
+from simulator.units.nm_order import in_order
 from simulator.units.nm_slots import out_slots, side_slots, top_slots
 
 BUFFER = BufferParams(capacity_bytes=1024)
 DRAM = DramParams(bandwidth_bytes_per_s=10**9)
 
 
-def array(rows=2, cols=3, max_m=4, macs_per_pe=1, overlap=False):
+def array(rows=2, cols=3, max_m=4, macs_per_pe=1, overlap=False, **precision):
     return NMArray(
         rows=rows,
         cols=cols,
         max_m=max_m,
         macs_per_pe=macs_per_pe,
         overlap=overlap,
+        **precision,
         act_buffer=BUFFER,
         weight_buffer=BUFFER,
         out_buffer=BUFFER,
@@ -248,3 +252,176 @@ def test_sequence_without_jobs_is_refused():
     none = Stalls(side=np.arange(0), top=np.arange(0), out=np.arange(0))
     with pytest.raises(ValueError, match="Need one set of beats for each"):
         run_sequence((), (), none)
+
+
+HALF_CORNERS = [0.0, -0.0, 6e-8, -6e-8, 1.0, 65504.0, -65504.0, np.inf, -np.inf, np.nan]
+
+
+def float_array(rng, **change):
+    return array(
+        rows=int(rng.integers(1, 5)),
+        cols=int(rng.integers(1, 5)),
+        max_m=int(rng.integers(1, 7)),
+        overlap=bool(rng.integers(2)),
+        precision=Precision.FP16,
+        **{
+            "adder_latency": int(rng.integers(1, 6)),
+            "interleave": int(rng.integers(1, 6)),
+            **change,
+        },
+    )
+
+
+def halves(rng, shape, share):
+    """Return moderate numbers with a share of corners."""
+    corners = rng.choice(np.array(HALF_CORNERS, np.float16), shape)
+    return np.where(rng.random(shape) < share, corners, rng.standard_normal(shape) * 8).astype(
+        np.float16
+    )
+
+
+def random_float_job(rng, arch, dataflow, share):
+    group = int(rng.integers(1, arch.max_m + 1))
+    kept = int(rng.integers(1, group + 1))
+    m, k, n = (int(rng.integers(1, high)) for high in (24, 40, 9))
+    act, weight = halves(rng, (m, k), share), halves(rng, (k, n), share)
+    order = rng.random((-(-k // group), group, n)).argsort(axis=1)
+    weight = np.where(order.reshape(-1, n)[:k] < kept, weight, np.float16(0))
+    return gemm_job(arch, dataflow, m=m, k=k, n=n, kept=kept, group=group), act, weight
+
+
+def one_after_the_other(terms):
+    total = np.float32(0)
+    for term in terms:
+        total = total + np.float32(term)
+    return total
+
+
+def sum_by_sum(job, act, weight):
+    """Compute every output by itself, one scalar addition at a time."""
+    (m, k), n, group = act.shape, weight.shape[1], job.group
+    out = np.empty((m, n), np.float32)
+    for row, col in np.ndindex(m, n):
+        present = [i for i in range(k) if weight[i, col] != 0]
+        # A group's own sum, for every PE of a column.
+        products = [
+            [
+                np.float32(act[row, i]) * np.float32(weight[i, col])
+                for i in present
+                if i // group == g
+            ]
+            for g in range(-(-k // group))
+        ]
+        if job.dataflow is Dataflow.OS:
+            out[row, col] = one_after_the_other([p for pes in products for p in pes])
+            continue
+        local = [one_after_the_other(pe) for pe in products]
+        folds = [local[i : i + job.arch.rows] for i in range(0, len(local), job.arch.rows)]
+        out[row, col] = one_after_the_other([one_after_the_other(fold) for fold in folds])
+    return out
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # infinities and NaN are meant
+@pytest.mark.parametrize("share", [0.0, 0.1])
+@pytest.mark.parametrize("dataflow", list(Dataflow))
+@pytest.mark.parametrize("seed", range(12))
+def test_fp32_outputs_equal_scalar_sums_in_the_stated_order(seed, dataflow, share):
+    rng = np.random.default_rng([seed, 16])
+    job, act, weight = random_float_job(rng, float_array(rng), dataflow, share)
+    trace = run(job, pack(job, act, weight))
+    out = unpack(job, trace.outputs, m=len(act), n=weight.shape[1])
+    assert trace.outputs.dtype == out.dtype == np.float32
+    np.testing.assert_array_equal(bits32(out), bits32(sum_by_sum(job, act, weight)))
+    assert trace.counts["pe", "mac", "full"] == np.count_nonzero(weight) * len(act)
+    assert trace.counts["pe", "mac", "full"] + trace.counts["pe", "mac", "gated"] == job.mac_slots
+
+
+@pytest.mark.parametrize("dataflow", list(Dataflow))
+def test_fp32_outputs_do_not_depend_on_the_chunks(dataflow, monkeypatch):
+    rng = np.random.default_rng(5)
+    arch = float_array(rng, adder_latency=2, interleave=3)
+    job, act, weight = random_float_job(rng, arch, dataflow, 0.05)
+    beats = pack(job, act, weight)
+    whole = respond(job, beats)
+    for items in (1, 50, 700):
+        monkeypatch.setattr(nm_float, "CHUNK_ITEMS", items)
+        np.testing.assert_array_equal(bits32(respond(job, beats)), bits32(whole))
+
+
+@pytest.mark.parametrize("dataflow", list(Dataflow))
+def test_padding_times_infinity_is_no_nan(dataflow):
+    rng = np.random.default_rng(8)
+    job = gemm_job(array(precision=Precision.FP16), dataflow, m=3, k=7, n=2, kept=2, group=4)
+    act, weight = np.full((3, 7), np.inf, np.float16), np.zeros((7, 2), np.float16)
+    weight[5, 0] = rng.random() + 1
+    out = unpack(job, respond(job, pack(job, act, weight)), m=3, n=2)
+    assert out.tolist() == [[np.inf, 0.0]] * 3
+
+
+def test_is_column_without_its_row_0_operand_takes_no_part():
+    job = gemm_job(
+        array(1, 1, 2, precision=Precision.FP16), Dataflow.IS, m=1, k=2, n=1, kept=2, group=2
+    )
+    beats = pack(job, np.ones((1, 2), np.float16), np.ones((2, 1), np.float16))
+    top = Lanes(valid=np.array([[True], [False]]), value=beats.top.value)
+    assert respond(job, beats).tolist() == [[2.0]]
+    assert respond(job, type(beats)(side=beats.side, top=top)).tolist() == [[0.0]]
+
+
+@pytest.mark.parametrize("items", [1, 2, 3, 64])
+def test_in_order_adds_strictly_from_left_to_right(items):
+    rng = np.random.default_rng(items)
+    terms = (
+        rng.standard_normal((2, 3000, items)) * 10.0 ** rng.integers(-6, 7, (2, 3000, items))
+    ).astype(np.float32)
+    start = rng.standard_normal((2, items)).astype(np.float32)
+    wanted = start.copy()
+    for position in range(terms.shape[1]):
+        wanted += terms[:, position]
+    assert not np.array_equal(
+        wanted, start + terms.sum(axis=1, dtype=np.float64).astype(np.float32)
+    )
+    np.testing.assert_array_equal(in_order(terms, start), wanted)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_fp16_run_without_stalls_takes_the_closed_form_slots(seed):
+    rng = np.random.default_rng([seed, 17])
+    dataflow = list(Dataflow)[seed % 3]
+    job, act, weight = random_float_job(rng, float_array(rng), dataflow, 0.0)
+    trace = run(job, pack(job, act, weight))
+    assert trace.cycles == job.slots
+    assert max(trace.accept_side[-1], trace.accept_top[-1]) < job.slots
+    last = job.slots + job.drain_slots - 1
+    missing = 0 if dataflow is Dataflow.OS else -job.length % job.arch.interleave
+    assert trace.emit[-1] == last - missing
+
+
+def test_streamed_pairs_run_value_by_value_through_ragged_blocks():
+    arch = array(precision=Precision.FP16, interleave=2)
+    job = ArrayJob(arch=arch, dataflow=Dataflow.IS, kept=2, group=4, length=3)
+    # Beats: vectors 0 and 1 of value 0, both of value 1, then vector 2 alone.
+    assert streamed_pair_beats(job).tolist() == [[0, 2], [1, 3], [4, 5]]
+    assert (side_slots(job) - job.load_slots).tolist() == [0, 1, 2, 3, 4, 6]
+
+
+def test_os_beats_interleave_the_rows_of_a_fold():
+    arch = array(rows=2, cols=1, max_m=1, precision=Precision.FP16, interleave=2, adder_latency=3)
+    job = gemm_job(arch, Dataflow.OS, m=5, k=2, n=1, kept=1, group=1)
+    act = np.arange(10, dtype=np.float16).reshape(5, 2)
+    beats = pack(job, act, np.ones((2, 1), np.float16))
+    rows = beats.side.value[..., 0].astype(int).tolist()
+    # Two folds of rows 0 to 3 and 4: both sums of k = 0, then both of k = 1.
+    assert rows == [[0, 2], [4, 6], [1, 3], [5, 7], [8, 0], [0, 0], [9, 0], [0, 0]]
+    assert side_slots(job)[:4].tolist() == [0, 1, 3, 4]
+    assert top_slots(job)[:2].tolist() == [0, 3]
+    # Sets leave in order, the bottom row first.
+    assert respond(job, beats)[:, 0].tolist() == [5.0, 1.0, 13.0, 9.0, 0.0, 17.0, 0.0, 0.0]
+
+
+def test_pack_of_integers_for_an_fp16_array_is_refused():
+    job = ArrayJob(
+        arch=array(precision=Precision.FP16), dataflow=Dataflow.OS, kept=1, group=1, length=1
+    )
+    with pytest.raises(ValueError, match="Operands must be float16, not int8 and int8"):
+        pack(job, np.zeros((1, 1), np.int8), np.zeros((1, 1), np.int8))

@@ -7,7 +7,7 @@ import sys
 import pytest
 import yaml
 
-from simulator.arch.load import PRESETS, read_arch_file
+from simulator.arch.load import PRESETS
 from sparseloom import cli
 from sparseloom.cli import invoke
 
@@ -416,21 +416,6 @@ def test_help_without_arguments(command):
     code, out, _ = command()
     assert code == 0
     assert all(name in out for name in ("run", "list", "explain", "rtl", "cosim", "report"))
-
-
-def test_every_preset_has_a_source_for_every_number():
-    for name in PRESETS:
-        file = read_arch_file(name)
-        flat = set(_keys(file.values))
-        assert flat == set(file.sources), name
-
-
-def _keys(values, prefix=""):
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _keys(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}"
 
 
 def test_progress_is_silent_when_stderr_is_no_terminal(capsys):
