@@ -2,8 +2,8 @@
 
 Operands are compressed, packed into the array's operand beats, multiplied as its PEs select
 them, and unpacked again; so the result depends on the storage format, the indices and the fold
-order exactly as the hardware's does: int8 sums equal a plain integer product bit for bit, fp32 sums
-have the hardware's order of addition.
+order exactly as the hardware's does: int8 sums equal a plain integer product bit for bit, fp32
+sums have the hardware's order of addition.
 """
 
 import numpy as np
