@@ -108,7 +108,8 @@ class Result(Spec):
     def bottlenecks(self) -> list[tuple[str, int, float]]:
         """Return (cause, cycles, share) over the whole run, largest first.
 
-        `compute` is array time in which a fold streams through PEs; the others are the array's waits by cause.
+        `compute` is array time in which a fold streams through PEs; the others are the array's
+        waits by cause.
         """
         rows = [("compute", self.array_busy)]
         rows += [(cause, int(self.per_op[f"stall_{cause}"].sum())) for cause in STALLS]
