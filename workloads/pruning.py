@@ -23,7 +23,7 @@ from workloads.sparsity import (
     Unstructured,
 )
 
-__all__ = ["mask_of", "nnz_of", "prune", "reduction_axis", "runs_dense", "sparsify"]
+__all__ = ["listed", "mask_of", "nnz_of", "prune", "reduction_axis", "runs_dense", "sparsify"]
 
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float32]
@@ -137,7 +137,7 @@ def runs_dense(sparsity: Sparsity, shape: tuple[int, ...], axis: int = -2) -> bo
     return -len(shape) <= axis < len(shape) and shape[axis] < group
 
 
-def _listed(names: Iterable[str]) -> str:
+def listed(names: Iterable[str]) -> str:
     """Name up to three operators and count the rest."""
     all_names = list(names)
     more = len(all_names) - 3
@@ -151,7 +151,7 @@ def _notes(sparsity: Sparsity, first: list[Op], short: list[Op], products: list[
         (products, "both operands are activations"),
     )
     return [
-        f"Dense in spite of {sparsity}, since {why}: {_listed(op.name for op in ops)}"
+        f"Dense in spite of {sparsity}, since {why}: {listed(op.name for op in ops)}"
         for ops, why in reasons
         if ops
     ]

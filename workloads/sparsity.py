@@ -7,6 +7,7 @@ in closed form. `axis` is the reduction axis of the tensor at hand: -2 for weigh
 
 import math
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -71,14 +72,14 @@ def _matrix(shape: Shape, kind: str) -> tuple[int, int, int]:
     return math.prod(shape[:-2]), shape[-2], shape[-1]
 
 
-class _Counted(Spec):
+class _Counted(Spec, ABC):
     """What every structure derives from its `nnz`."""
 
     __slots__ = ()
 
+    @abstractmethod
     def nnz(self, shape: Shape, *, axis: int = -2) -> int:
         """Return the exact number of non-zeros of every mask of `shape`, without drawing one."""
-        raise NotImplementedError
 
     def density_for(self, shape: Shape, *, axis: int = -2) -> float:
         """Return the exact share of non-zeros in a tensor of `shape`."""

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from mapping.exhaustive import exhaustive
 from mapping.lower import lower_gemm
 from mapping.problem import Problem
-from mapping.space import _array_cycles, _needs, _tiles, candidates
+from mapping.space import _array_cycles, candidates, least_needs
 from mapping.space import settings as array_settings
 from simulator.arch.load import load_arch
 from simulator.counts import add, scale
@@ -120,11 +120,11 @@ def test_buffer_needs_of_every_candidate_cover_what_its_steps_write(arch, proble
 
 
 @given(machines(), problems())
-def test_least_needs_never_exceed_any_tile_that_fits(arch, problem):
-    setting = array_settings(arch, problem)[0]
-    tiles = _tiles(arch, setting, problem)
-    needs = _needs(arch, problem, setting, tiles)
-    assert all(len(need) == len(tiles.m) and (need > 0).all() for need in needs.values())
+def test_least_needs_fit_whenever_some_tile_does(arch, problem):
+    for setting in array_settings(arch, problem):
+        if len(candidates(arch, setting, problem)):
+            needs = least_needs(arch, setting, problem)
+            assert all(0 < need <= size for need, size in needs.values())
 
 
 @given(machines(), problems())
@@ -153,7 +153,5 @@ def test_traffic_of_the_best_mapping_reconciles_with_encoded_sizes(arch, problem
     assert events.get(("weight_buffer", "write", "metadata"), 0) * values == read * indices
     act = events["act_buffer", "write", "full"]
     assert events["dram", "read", "full"] == read + act
-    assert (
-        sum(v for (c, _, _), v in events.items() if c == "mac")
-        >= gemm.macs * (setting.kept / setting.group) - 1e-6
-    )
+    offered = sum(v for (c, _, _), v in events.items() if c == "mac")
+    assert offered * setting.group >= gemm.macs * setting.kept

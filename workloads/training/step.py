@@ -22,11 +22,11 @@ as "Relu.grad", into the operator that makes the gradient, which then also reads
 mere view or move, or somebody else needs the gradient as it is, `<name>.post_bp` does the work.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 
 from workloads.graph import Op, OpKind, Phase, TensorSpec, WorkloadGraph
-from workloads.pruning import sparsify
+from workloads.pruning import listed, sparsify
 from workloads.sparsity import Dense, Sparsity
 from workloads.training.gradients import SUMS, save_inputs, stays_fused, vector_gradient
 from workloads.training.method import SGD, Method, WeightPlan, weight_plan
@@ -171,12 +171,6 @@ def _backward(tape: Tape, op: Op, optimizer: SGD) -> None:
         factor_gradients(tape, op, op.gemm, gradient)
 
 
-def _listed(names: Sequence[str]) -> str:
-    """Name up to three operators and count the rest."""
-    more = len(names) - 3
-    return ", ".join(names[:3]) + (f" and {more} more" if more > 0 else "")
-
-
 def _kept_constant(graph: WorkloadGraph, plans: Iterable[str]) -> list[str]:
     read = dict.fromkeys(name for op in graph.ops for name in op.inputs)
     return [n for n in read if graph.tensors[n].parameter and n not in set(plans)]
@@ -199,7 +193,7 @@ def _notes(
         (_kept_constant(graph, plans), "Biases and other constants keep their values"),
     )
     step = f"One training step, method {method}, {optimizer}, loss on {reach.loss!r}"
-    return [step, *(f"{why}: {_listed(names)}" for names, why in reasons if names)]
+    return [step, *(f"{why}: {listed(names)}" for names, why in reasons if names)]
 
 
 def training(
