@@ -33,7 +33,7 @@ def test_compute_and_stalls_sum_to_the_cycles_of_every_operator(resnet18):
 
 def test_cycles_and_counts_are_sums_over_operators(resnet18):
     assert resnet18.cycles == resnet18.per_op["cycles"].sum()
-    macs = resnet18.counts["mac", "int8", "full"]
+    macs = resnet18.counts["mac", "fp16", "full"]
     assert macs == resnet18.macs_effectual == resnet18.per_op["macs_effectual"].sum()
     read = total(resnet18.counts, "dram", "read")
     assert read == 8 * resnet18.per_op["dram_read_bytes"].sum()
@@ -108,7 +108,7 @@ def test_batch_scales_effectual_macs_exactly():
 def test_unskippable_structure_runs_at_dense_time_and_says_so():
     plain, sparse = (run(gemm_graph(64, 512, 64, weight=w)) for w in (Dense(), Unstructured(0.2)))
     assert sparse.cycles == plain.cycles
-    assert sparse.counts["mac", "int8", "gated"] > plain.counts["mac", "int8", "gated"]
+    assert sparse.counts["mac", "fp16", "gated"] > plain.counts["mac", "fp16", "gated"]
     assert any("run at dense time, zeros gated" in note for note in sparse.notes)
 
 
@@ -121,7 +121,7 @@ def test_depthwise_convolutions_fill_the_array_by_packing_groups():
 
 def test_weights_that_round_to_zero_are_counted_as_zeros_and_said_so():
     graph = gemm_graph(4, 8, 2)
-    values = np.full((8, 2), 0.001, dtype=np.float32)
+    values = np.full((8, 2), 2.0**-26, dtype=np.float32)
     values[0] = 1
     result = run(replace(graph, values={"weight": values}))
     assert result.macs_effectual == 4 * 2
