@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.arch import NMArray
+from simulator.arch import DspChain, NMArray
 from simulator.counts import Counts
 from workloads.canonical import Spec, canonical
 
@@ -61,12 +61,13 @@ class Result(Spec):
     """One simulated workload. Compared by digest.
 
     cycles is the whole run, seconds cycles over the clock. per_op has dtype OP_RECORD and sums
-    to cycles; counts sums over operators. notes are sentences for the reader.
+    to cycles; counts sums over operators. notes are sentences for the reader, detail figures that
+    only some machines have.
     """
 
     workload: str
     sparsity: str
-    arch: NMArray
+    arch: NMArray | DspChain
     cycles: int
     counts: Counts
     per_op: NDArray[np.void]
@@ -83,7 +84,7 @@ class Result(Spec):
     @property
     def seconds(self) -> float:
         """Run time at the machine's clock."""
-        return self.cycles / self.arch.clock_hz
+        return self.arch.seconds(self.cycles)
 
     @property
     def macs_dense(self) -> int:

@@ -31,11 +31,13 @@ class Unit(StrEnum):
 class Step(Spec):
     """`cycles` of work on `unit`; its released tokens appear `latency` cycles after its end.
 
+    `unit` is a `Unit`, or a module of another machine's own enumeration.
+
     `busy` counts the cycles of an array step in which some PE multiplies; `counts` are the
     events of one execution.
     """
 
-    unit: Unit
+    unit: StrEnum
     label: str
     cycles: int
     latency: int = 0

@@ -7,8 +7,9 @@ from typing import Any
 from cost_models import HOROWITZ_45NM, Cost, EnergyTable
 from cost_models import price as price_counts
 from mapping import MapperResult, map_graph
-from simulator.arch import NMArray
-from simulator.arch.load import load_arch
+from mapping.dsp import simulate_decoder
+from simulator.arch import DspChain
+from simulator.arch.load import Accelerator, load_arch
 from simulator.result import Result
 from simulator.schedule import Schedule
 from simulator.simulate import simulate as simulate_schedule
@@ -29,7 +30,7 @@ def load(source: str | Path | WorkloadGraph, **options: Any) -> WorkloadGraph:
     return frontends.load(source, **options)
 
 
-def arch(source: str | Path | NMArray, **overrides: Any) -> NMArray:
+def arch(source: str | Path | Accelerator, **overrides: Any) -> Accelerator:
     """Return the machine of a preset or a YAML file, fields overridden by keyword.
 
     >>> arch("systolic", rows=8, cols=8, dataflow="os").pes
@@ -59,7 +60,7 @@ def gemm(
 
 def map(
     graph: WorkloadGraph,
-    arch: str | Path | NMArray,
+    arch: str | Path | Accelerator,
     *,
     mapper: str = "exhaustive",
     on_op: Callable[[str], None] | None = None,
@@ -69,17 +70,28 @@ def map(
     `on_op` is called with each operator's name before it is mapped. Raises ValueError for an
     unknown mapper and for an operator that fits no buffer.
     """
-    return map_graph(graph, load_arch(arch), mapper=mapper, on_op=on_op)
+    machine = load_arch(arch)
+    if isinstance(machine, DspChain):
+        raise ValueError("A DspChain compiles decoders one way: simulate the graph itself")
+    return map_graph(graph, machine, mapper=mapper, on_op=on_op)
 
 
 def simulate(
     workload: WorkloadGraph | MapperResult | Schedule,
-    arch: str | Path | NMArray,
+    arch: str | Path | Accelerator,
     *,
     seed: int = 0,
 ) -> Result:
-    """Return the exact cycles and counted events of a workload, mapping it first if needed."""
+    """Return the exact cycles and counted events of a workload, mapping it first if needed.
+
+    On a DspChain a dense graph of the preset's published model runs compressed as published; with
+    `compression=None` on the machine it runs dense.
+    """
     machine = load_arch(arch)
+    if isinstance(machine, DspChain):
+        if not isinstance(workload, WorkloadGraph):
+            raise ValueError("A DspChain runs the graph of a decoder, not a schedule")
+        return simulate_decoder(workload, machine, seed=seed).result
     match workload:
         case WorkloadGraph():
             schedule = map_graph(workload, machine).schedule

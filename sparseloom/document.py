@@ -21,7 +21,7 @@ def document(run: Run) -> dict[str, Any]:
         **core,
         "workload": run.graph.name,
         "arch": run.arch_name,
-        "sparsity": str(run.sparsity),
+        "sparsity": run.result.sparsity if run.result.detail else str(run.sparsity),
         **({"phase": "train", "method": run.method, "passes": _passes(run)} if run.method else {}),
         "options": canonical(run.options),
         "energy_j": run.cost.energy_j,
@@ -38,6 +38,7 @@ def document(run: Run) -> dict[str, Any]:
         },
         "unsupported": dict(run.graph.unsupported),
         "arch_sources": _sources(run.arch_name),
+        **canonical(run.result.detail),
         **_phases(run),
         **({f"baseline_{k}": v for k, v in _phases(run.baseline).items()} if run.baseline else {}),
         **(_beside(run, run.baseline) if run.baseline else {}),
@@ -141,7 +142,8 @@ def _phases(run: Run) -> dict[str, Any]:
     for phase in ("prefill", "decode"):
         mine = [str(name).startswith(f"{phase}.") for name in names]
         if any(mine):
-            seconds[f"{phase}_s"] = int(result.per_op["cycles"][mine].sum()) / result.arch.clock_hz
+            cycles = int(result.per_op["cycles"][mine].sum())
+            seconds[f"{phase}_s"] = result.arch.seconds(cycles)
     if seconds.get("decode_s"):
         tokens = int(run.options.get("decode", 0)) * int(run.options.get("batch", 1))
         return {**seconds, "tokens_per_s": tokens / seconds["decode_s"]}

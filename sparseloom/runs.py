@@ -7,8 +7,9 @@ from typing import Any
 
 from cost_models import Cost, price
 from mapping import MapperResult, map_graph
-from simulator.arch import NMArray
-from simulator.arch.load import load_arch
+from mapping.dsp import simulate_decoder
+from simulator.arch import DspChain
+from simulator.arch.load import Accelerator, load_arch
 from simulator.result import Result
 from simulator.simulate import simulate
 from workloads.frontends import load
@@ -36,7 +37,7 @@ class Run:
 
     arch_name: str
     method: str | None = None
-    arch: NMArray
+    arch: Accelerator
     graph: WorkloadGraph
     sparsity: Sparsity
     mapped: MapperResult
@@ -64,10 +65,20 @@ class Run:
 
 
 def _once(
-    graph: WorkloadGraph, arch_name: str, arch: NMArray, seed: int, on_op: OnOp | None
+    graph: WorkloadGraph,
+    arch_name: str,
+    arch: Accelerator,
+    seed: int,
+    on_op: OnOp | None,
+    *,
+    compress: bool = False,
 ) -> dict[str, Any]:
-    mapped = map_graph(graph, arch, on_op=on_op)
-    result = simulate(mapped.schedule, arch, seed=seed)
+    if isinstance(arch, DspChain):
+        done = simulate_decoder(graph, arch, compress=compress, seed=seed)
+        mapped, result = done.mapped, done.result
+    else:
+        mapped = map_graph(graph, arch, on_op=on_op)
+        result = simulate(mapped.schedule, arch, seed=seed)
     return {
         "arch_name": arch_name,
         "arch": arch,
@@ -81,8 +92,8 @@ def _once(
 def run(
     source: str | Path | WorkloadGraph,
     *,
-    arch: str | Path | NMArray,
-    sparsity: str | Sparsity = "dense",
+    arch: str | Path | Accelerator,
+    sparsity: str | Sparsity | None = None,
     baseline: str | None = None,
     memory: str | None = None,
     first_layer: bool = False,
@@ -97,7 +108,8 @@ def run(
     With phase="train" the workload is one training step by `method` (dense, sr-ste, sdgp or
     bdwp; bdwp by default, dense if the weights are), and its dense baseline is method dense.
 
-    `sparsity` goes on the weights; the first layer stays dense unless `first_layer`. With
+    `sparsity` goes on the weights; left out, they are dense, or compressed as the machine's
+    published run of this model was. The first layer stays dense unless `first_layer`. With
     baseline="dense" the same workload also runs dense on the same array. Options are those of
     the source (batch, prefill, decode, image, length, inputs); None leaves one out. `on_op` is
     called with the name of every operator once it is mapped. Raises ValueError with a sentence
@@ -109,9 +121,11 @@ def run(
         raise ValueError(f"Unknown phase {phase!r}; known: {', '.join(PHASES)}")
     if method is not None and phase != "train":
         raise ValueError(f"Method {method!r} is a training method: it needs phase train")
-    structure = parse(sparsity) if isinstance(sparsity, str) else sparsity
+    structure = parse(sparsity) if isinstance(sparsity, str) else sparsity or Dense()
     machine = load_arch(arch, **({"memory": memory} if memory else {}))
-    arch_name = "custom" if isinstance(arch, NMArray) else str(arch)
+    if isinstance(machine, DspChain) and phase == "train":
+        raise ValueError("A DspChain runs inference only: phase must be infer, not train")
+    arch_name = "custom" if isinstance(arch, Accelerator) else str(arch)
     given = {key: value for key, value in options.items() if value is not None}
     if phase == "train" and source in TRAINED_SMALL:
         given.setdefault("image", TRAINED_SMALL[str(source)])
@@ -139,5 +153,5 @@ def run(
         method=method,
         baseline=beside,
         options=given,
-        **_once(graph, arch_name, machine, seed, on_op),
+        **_once(graph, arch_name, machine, seed, on_op, compress=sparsity is None),
     )

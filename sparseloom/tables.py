@@ -76,6 +76,9 @@ def run_table(document: Mapping[str, Any]) -> "Table":
     ):
         if key in d:
             row(name, key, lambda v, unit=unit: si(v, unit))
+    if "bandwidth_utilisation" in d:
+        row("bandwidth utilisation", "bandwidth_utilisation", lambda v: f"{v:.1%}")
+        row("instructions", "instruction_bytes", lambda v: si(v, "B"))
     return table
 
 

@@ -1,5 +1,6 @@
 """Machine parameters: the single source for timing, RTL, cost and legal mappings."""
 
+from simulator.arch.dsp_chain import Compression, DdrParams, DspChain, HbmParams
 from simulator.arch.memory import BufferParams, DramParams, MemoryMode
 from simulator.arch.nm_array import Dataflow, NMArray, Precision
 from simulator.arch.nm_job import ArrayJob
@@ -10,8 +11,12 @@ from simulator.arch.wuve import WuveJob, WuveParams, wuve_cycles
 __all__ = [
     "ArrayJob",
     "BufferParams",
+    "Compression",
     "Dataflow",
+    "DdrParams",
     "DramParams",
+    "DspChain",
+    "HbmParams",
     "MemoryMode",
     "NMArray",
     "Precision",

@@ -11,12 +11,24 @@ from typing import Any, Final
 
 import yaml
 
+from simulator.arch.dsp_chain import DspChain
 from simulator.arch.nm_array import NMArray
 from workloads.canonical import Spec
 
-__all__ = ["MACHINES", "PRESETS", "ArchFile", "load_arch", "preset_file", "read_arch_file"]
+__all__ = [
+    "MACHINES",
+    "PRESETS",
+    "Accelerator",
+    "ArchFile",
+    "load_arch",
+    "preset_file",
+    "read_arch_file",
+]
 
-MACHINES: Final[Mapping[str, type[NMArray]]] = {"nm_array": NMArray}
+Accelerator = NMArray | DspChain
+"""Every machine there is."""
+
+MACHINES: Final[Mapping[str, type[Accelerator]]] = {"nm_array": NMArray, "dsp_chain": DspChain}
 _FOLDER = Path(__file__).parent / "presets"
 PRESETS: Final = tuple(sorted(path.stem for path in _FOLDER.glob("*.yaml")))
 _KEYS = ("machine", "summary", "base", "parameters")
@@ -34,16 +46,17 @@ class ArchFile(Spec):
     lines: dict[str, int]
 
 
-def load_arch(source: str | Path | NMArray, **overrides: Any) -> NMArray:
+def load_arch(source: str | Path | Accelerator, **overrides: Any) -> Accelerator:
     """Return the machine of a preset name, a YAML file or parameters, with fields overridden.
 
     Overrides take field names; a nested field takes a mapping (`dram={"latency_cycles": 0}`).
     Raises ValueError naming file, line and key for anything unknown, mistyped or out of range.
     """
-    if isinstance(source, NMArray):
+    if isinstance(source, Accelerator):
         values: dict[str, Any] = _plain(source)
+        machine = next(name for name, kind in MACHINES.items() if isinstance(source, kind))
         file = ArchFile(
-            name="arch", machine="nm_array", summary="", values=values, sources={}, lines={}
+            name="arch", machine=machine, summary="", values=values, sources={}, lines={}
         )
     else:
         file = read_arch_file(source)
@@ -164,7 +177,7 @@ def _key_lines(node: yaml.Node | None, prefix: str = "") -> dict[str, int]:
     return lines
 
 
-def _validate(file: ArchFile, values: dict[str, Any]) -> NMArray:
+def _validate(file: ArchFile, values: dict[str, Any]) -> Accelerator:
     from pydantic import TypeAdapter, ValidationError
 
     machine = MACHINES[file.machine]

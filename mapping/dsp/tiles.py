@@ -1,0 +1,131 @@
+"""Tiles of a projection: what one MM or MV instruction of one core holds and computes."""
+
+import collections.abc as abc
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import accumulate, groupby
+
+from simulator.arch.dsp_chain import INDEX_BITS, DspChain
+from simulator.dsp_isa import Code, Loop
+from simulator.units.dsp_timing import passes
+from workloads.canonical import Spec
+
+__all__ = [
+    "ROW_BYTES",
+    "TILE_AXIS",
+    "Tile",
+    "Unit",
+    "core_rows",
+    "split_groups",
+    "tiles",
+    "unrolled",
+]
+
+ROW_BYTES = 4
+"""Bias (24 bits) and exponent of the scale (8 bits) of an output row."""
+
+TILE_AXIS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unit(Spec):
+    """The matrix unit as one instruction sees it: columns of a tile, chains, half a buffer."""
+
+    tile_columns: int
+    chains: int
+    half_bytes: int
+    group: int
+
+    @staticmethod
+    def of(arch: DspChain, *, matrix: bool) -> "Unit":
+        """Return the unit in MM (`matrix`) or MV use."""
+        buffer = arch.weight_buffer if matrix else arch.mv_buffer
+        return Unit(
+            tile_columns=arch.mm_tile_columns if matrix else arch.mv_tile_columns,
+            chains=arch.mm_columns if matrix else arch.mv_columns,
+            half_bytes=buffer.capacity_bytes // 2,
+            group=arch.group,
+        )
+
+    @property
+    def row_bytes(self) -> int:
+        """Buffer bytes of one pass, and operands the chains take in a cycle."""
+        return self.chains * self.group
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tile(Spec):
+    """`passes` a group of candidates, and what memory holds of a group of its rows."""
+
+    rows: int
+    passes: int
+    values: int
+    indexed: int
+
+    def bytes_of(self, groups: int, bits: int) -> tuple[int, int]:
+        """Return bytes of the weights of `groups` groups, and of their indices."""
+        return -(-groups * self.values * bits // 8), -(-groups * self.indexed * INDEX_BITS // 8)
+
+
+def core_rows(kept_rows: abc.Mapping[int, int], cores: int) -> dict[int, int]:
+    """Return the output rows by N of the core with most work, ceil(rows / cores) in all."""
+    order = sorted(kept_rows, reverse=True)
+    upto = [-(-total // cores) for total in accumulate(kept_rows[kept] for kept in order)]
+    return {kept: end - start for kept, start, end in zip(order, [0, *upto], upto, strict=False)}
+
+
+def tiles(unit: Unit, rows: abc.Mapping[int, int]) -> list[tuple[int, Tile]]:
+    """Return runs of equal tiles: how many, and the tile.
+
+    Rows are ordered by N, largest first; rows with N = 0 have no weights and come in no tile. A
+    ragged last tile is computed as if its last rows repeated to the tile's width.
+    """
+    order = [kept for kept in sorted(rows, reverse=True) for _ in range(rows[kept]) if kept]
+    width = unit.tile_columns
+    cut = [tuple(order[i : i + width]) for i in range(0, len(order), width)]
+    return [(len(list(same)), _tile(unit, kept)) for kept, same in groupby(cut)]
+
+
+def _tile(unit: Unit, kept: tuple[int, ...]) -> Tile:
+    full = kept + kept[-1:] * (unit.tile_columns - len(kept))
+    counted = {n: full.count(n) for n in set(full)}
+    return Tile(
+        rows=len(kept),
+        passes=passes(counted, unit.chains, unit.group),
+        values=sum(kept),
+        indexed=sum(n for n in kept if n < unit.group),
+    )
+
+
+def split_groups(unit: Unit, groups: int, tile_passes: int) -> list[int]:
+    """Return `groups` cut into the fewest equal parts that fit half the unit's buffer."""
+    most = max(1, unit.half_bytes // (max(tile_passes, 1) * unit.row_bytes))
+    parts = -(-groups // most)
+    base, longer = divmod(groups, parts)
+    return [base + (i < longer) for i in range(parts)]
+
+
+def unrolled(
+    runs: list[tuple[int, Tile]],
+    body: Callable[[Tile, int, bool, bool], Code],
+) -> Code:
+    """Return `body(tile, number, first, last)` of every tile, equal ones in a loop.
+
+    The first and the last tile of all stand outside the loops: their tokens differ.
+    """
+    total = sum(times for times, _ in runs)
+    code: list[abc.Any] = []
+    done = 0
+    for times, tile in runs:
+        head = 1 if done == 0 else 0
+        tail = 1 if done + times == total and done + times > head else 0
+        if head:
+            code += body(tile, 0, True, total == 1)
+        middle = times - head - tail
+        if middle:
+            inner = body(tile, done + head, False, False)
+            code.append(Loop(axis=TILE_AXIS, times=middle, body=inner))
+        if tail:
+            code += body(tile, total - 1, False, True)
+        done += times
+    return tuple(code)
