@@ -102,11 +102,13 @@ def prices(arch: NMArray | DspChain, table: EnergyTable = HOROWITZ_45NM) -> dict
     """Return the price of one count of every event the machine can report.
 
     Memories are priced a bit, `mac` a multiplier use, `vector` an element operation; index bits
-    cost what data bits cost. Under the default table a machine with HBM pays for HBM. Raises MissingPrice if the table lacks an action.
+    cost what data bits cost. Under the default table a machine with HBM pays for HBM. Raises
+    MissingPrice if the table lacks an action.
     """
     out = _mac(table) | _vector(table) | _training(table)
-    own = isinstance(arch, DspChain) and table == HOROWITZ_45NM
-    dram = (table.with_dram(arch.hbm.kind) if own else table).entry("dram_bit")
+    if isinstance(arch, DspChain) and table == HOROWITZ_45NM:
+        table = table.with_dram(arch.hbm.kind)
+    dram = table.entry("dram_bit")
     bit = {"dram": Price(pj=dram.pj, source=dram.source, assumed=dram.assumed)}
     for buffer in fields(arch):
         if isinstance(getattr(arch, buffer.name), BufferParams):

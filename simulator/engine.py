@@ -90,14 +90,15 @@ def _step(step: Step, state: _State) -> None:
         state.channels.setdefault(channel, []).append(end + step.latency)
 
 
-def program_cycles(program: Block, tokens: Mapping[str, int]) -> int:
+def program_cycles(
+    program: Block, tokens: Mapping[str, int], units: Iterable[StrEnum] = Unit
+) -> int:
     """Return the cycle in which the last step of `program` ends, all units free at cycle 0.
 
     `tokens` are the initial tokens by channel; the schedule must satisfy `verify_schedule`.
     """
     zero = np.zeros(1, dtype=np.int64)
     channels = {channel: [zero] * count for channel, count in tokens.items()}
-    units: Iterable[StrEnum] = Unit
     state = _State(dict.fromkeys(units, zero), channels)
     _run(program, state)
     return int(max(time[0] for time in state.units.values()))

@@ -18,6 +18,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from simulator.arch import NMArray
     from sparseloom.runs import Run
 
 __all__ = ["app", "main"]
@@ -285,6 +286,16 @@ def list_(
         console.print(catalogue_table(name, rows))
 
 
+def _machine_with_rtl(arch: str) -> "NMArray":
+    from simulator.arch import NMArray
+    from simulator.arch.load import load_arch
+
+    machine = load_arch(arch)
+    if not isinstance(machine, NMArray):
+        raise ValueError(f"{arch}: only nm_array machines have RTL; this one is a model only")
+    return machine
+
+
 @app.command()
 def rtl(
     arch: Arch,
@@ -293,9 +304,8 @@ def rtl(
 ) -> None:
     """Write the machine's Verilog and its parameters."""
     from rtl.export import export
-    from simulator.arch.load import load_arch
 
-    machine = load_arch(arch)
+    machine = _machine_with_rtl(arch)
     done = export(machine, out)
     files = [str(done.verilog), str(done.parameters)]
     if as_json:
@@ -317,12 +327,11 @@ def cosim(
 ) -> None:
     """Run the machine's RTL beside the simulator: same bits, cycles and counters, or exit 1."""
     from rtl.cosim import cosimulate
-    from simulator.arch.load import load_arch
     from sparseloom.progress import progress
 
     with progress("co-simulating", points) as step:
         found = cosimulate(
-            load_arch(arch),
+            _machine_with_rtl(arch),
             points=points,
             seed=seed,
             engine=engine.value,

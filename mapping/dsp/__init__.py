@@ -4,7 +4,6 @@ from mapping.dsp.compile import CompiledModel, Library, compile_model
 from mapping.dsp.model import Decoder, decoder_of, published
 from mapping.dsp.run import DspRun, simulate_decoder
 
-
 __all__ = [
     "CompiledModel",
     "Decoder",

@@ -188,27 +188,32 @@ class CompiledModel:
 
     def _compile(self, phase: str, length: int) -> Program:
         make = _Maker(self, phase, length)
-        first = make.stage(self.decoder.before, None, 1, self.arch.head_bits, 0)
+        first = make.stage(self.decoder.before, None, 1, self.arch.head_bits, opening=False)
         stages = [first] if first.sections else []
         for (_, opening), group in groupby(enumerate(self.decoder.layers), self._same(phase)):
             members = [index for index, _ in group]
             bits = self.arch.layer_bits(members[0])
             nodes = self.decoder.layers[members[0]]
-            stages.append(make.stage(nodes, members[0], len(members), bits, opening))
+            stages.append(make.stage(nodes, members[0], len(members), bits, opening=opening))
         stages.append(make.head())
         return Program(phase=phase, length=length, stages=tuple(stages))
 
     def _same(self, phase: str) -> abc.Callable[[tuple[int, tuple[Node, ...]]], tuple[int, bool]]:
         """Return a key that is equal for layers that can share a loop."""
+        alike = self._alike
+        # Only the first layer of an on-chip decode step waits for the token's row.
+        return lambda entry: (alike[entry[0]], entry[0] == 0 and phase == "decode")
+
+    @cached_property
+    def _alike(self) -> list[int]:
+        """Number layers so that equal ones, names aside, have equal numbers."""
         numbers: dict[tuple[object, ...], int] = {}
-
-        def key(entry: tuple[int, tuple[Node, ...]]) -> tuple[int, bool]:
-            index, nodes = entry
+        found = []
+        for index, nodes in enumerate(self.decoder.layers):
             bare = tuple(replace(node, name="").digest() for node in nodes)
-            same = (bare, self.arch.layer_bits(index))
-            return numbers.setdefault(same, len(numbers)), index == 0
-
-        return key
+            key = (bare, self.arch.layer_bits(index))
+            found.append(numbers.setdefault(key, len(numbers)))
+        return found
 
     def library(self, longest: int) -> Library:
         """Return the instruction storage of prompts and decode steps of 1 to `longest` tokens."""
@@ -255,7 +260,7 @@ class _Maker:
         return kind(arch=model.arch, layout=model.layout, bits=bits, kv=self.length)
 
     def stage(
-        self, nodes: abc.Sequence[Node], first: int | None, times: int, bits: int, opening: bool
+        self, nodes: abc.Sequence[Node], first: int | None, times: int, bits: int, *, opening: bool
     ) -> Stage:
         """Return the sections of a layer (or what stands before all) run `times` times."""
         emitter = self.emitter(bits)

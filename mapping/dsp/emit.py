@@ -10,7 +10,7 @@ MV>LD a free one, ST>MM and ST>MISC a free slot for results, and the others that
 are ready. Channels of free slots start filled (`SLOTS`).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final
@@ -18,7 +18,6 @@ from typing import Final
 from mapping.dsp.model import Attention, Embed, Linear, Norm
 from mapping.dsp.tiles import (
     ROW_BYTES,
-    TILE_AXIS,
     Tile,
     Unit,
     core_rows,
@@ -118,6 +117,8 @@ class _Emitter:
         link: bool = False,
         cross: bool = False,
         base: Base = Base.ACTIVATIONS,
+        address: int = 0,
+        strides: Mapping[str, tuple[int, ...]] | None = None,
     ) -> Instruction:
         """Return an ST of `size` bytes of results to memory, or over the link to every core."""
         width = 1 if cross else self.channels
@@ -126,8 +127,13 @@ class _Emitter:
             module=ST,
             waits=waits,
             releases=releases,
-            fields={**values, "cross": int(cross), "link": int(link)},
+            fields={**values, "cross": int(cross), "link": int(link), "address": address},
+            strides=strides or {},
         )
+
+    def kv_place(self, role: str) -> int:
+        """Return where the core's keys ("k") or values ("v") of a layer start."""
+        return self.layout.kv_layer_lines // 2 if role == "v" else 0
 
     def misc(
         self, op: MiscOp, rows: int, elements: int, *, waits: Waits = (), releases: Waits = ()
@@ -153,7 +159,7 @@ class _Emitter:
         return Instruction(module=module, waits=waits, releases=releases, fields=fields)
 
     def table(self, size: int, waits: Waits, address: int = 0) -> Instruction:
-        """Return the LD of what a node needs beside its operands: scales and bias, or a tile map."""
+        """Return the LD of what a node needs beside its operands: scales, bias, tile map."""
         strides = {"address": (self.layout.layer_lines,)} if address else {}
         return self.load(
             Buffer.TABLE, size, base=Base.WEIGHTS, waits=waits, address=address, strides=strides
@@ -164,8 +170,7 @@ class _Emitter:
         node: Linear,
         unit: Unit,
         tile: Tile,
-        number: int,
-        place: int,
+        line: int,
         *,
         module: Module,
         channels: int,
@@ -181,7 +186,7 @@ class _Emitter:
         """
         parts = split_groups(unit, self.groups(node.k), tile.passes)
         starts = [0, *accumulate(parts)]
-        stride = lines(sum(tile.bytes_of(self.groups(node.k), self.bits)))
+        stride = self.tile_lines(node)(tile)
         code: list[Instruction] = []
         for index, part in enumerate(parts):
             values, indices = tile.bytes_of(part, self.bits)
@@ -195,7 +200,7 @@ class _Emitter:
                     channels=channels,
                     waits=(module,),
                     releases=(module,),
-                    address=place + number * stride + before,
+                    address=line + before,
                     strides={"address": (self.layout.layer_lines, 0, 0, stride)},
                     rows=tile.rows,
                     bits=self.bits,
@@ -240,7 +245,7 @@ class _Emitter:
         """
         runs = tiles(unit, {unit.group: columns})
 
-        def body(tile: Tile, number: int, is_first: bool, is_last: bool) -> Code:
+        def body(tile: Tile, line: int, is_first: bool, is_last: bool) -> Code:
             parts = split_groups(unit, groups, tile.passes)
             code: list[Instruction | Loop] = []
             for index, part in enumerate(parts):
@@ -265,6 +270,10 @@ class _Emitter:
 
         return unrolled(runs, body)
 
+    def tile_lines(self, node: Linear) -> Callable[[Tile], int]:
+        """Return a function that gives the lines of memory a tile of `node` takes."""
+        return lambda tile: lines(sum(tile.bytes_of(self.groups(node.k), self.bits)))
+
     def table_place(self, node: Linear, place: int) -> int:
         """Return where scales and bias of a projection lie: behind its weights."""
         return place + self.node_lines(node) - lines(ROW_BYTES * self.share(node.n))
@@ -272,11 +281,9 @@ class _Emitter:
     def node_lines(self, node: Linear) -> int:
         """Return the lines one core keeps of a projection, every tile on a line of its own."""
         unit = Unit.of(self.arch, matrix=False)
-        groups = self.groups(node.k)
-        weights = sum(
-            times * lines(sum(tile.bytes_of(groups, self.bits)))
-            for times, tile in tiles(unit, core_rows(node.kept_rows, self.arch.cores))
-        )
+        size = self.tile_lines(node)
+        runs = tiles(unit, core_rows(node.kept_rows, self.arch.cores))
+        weights = sum(times * size(tile) for times, tile in runs)
         return weights + lines(ROW_BYTES * self.share(node.n))
 
 
@@ -328,7 +335,7 @@ class OnChip(_Emitter):
         stored = node.role in ("k", "v", "wide") or logits
         target: Waits = (ST,) if stored else (MV,) if node.role == "q" and node.then else ()
 
-        def body(tile: Tile, number: int, first: bool, last: bool) -> Code:
+        def body(tile: Tile, line: int, first: bool, last: bool) -> Code:
             ready = target if last else ()
             fused = _fused(self, node, 1, tile.rows, ready)
             return (
@@ -336,8 +343,7 @@ class OnChip(_Emitter):
                     node,
                     unit,
                     tile,
-                    number,
-                    place,
+                    place + line,
                     module=MV,
                     channels=self.channels,
                     first=(ST,) if first and fresh else (),
@@ -350,13 +356,21 @@ class OnChip(_Emitter):
         share = self.share(node.results)
         code = (
             self.table(ROW_BYTES * self.share(node.n), (), self.table_place(node, place)),
-            *unrolled(runs, body),
+            *unrolled(runs, body, self.tile_lines(node)),
         )
         source = (MISC,) if node.then else (MV,)
         if logits:
             return (*code, self.store(share, waits=source, releases=(SYS,), cross=True))
         if node.role in ("k", "v"):
-            return (*code, self.store(share, waits=source, releases=(LD,), base=Base.KV))
+            row = self.store(
+                share,
+                waits=source,
+                releases=(LD,),
+                base=Base.NEW_TOKEN,
+                address=self.kv_place(node.role),
+                strides={"address": (self.layout.kv_layer_lines,)},
+            )
+            return (*code, row)
         if node.role == "wide":
             return (*code, self.store(share, waits=source, releases=(MV,), link=True))
         return code
@@ -384,9 +398,21 @@ class OnChip(_Emitter):
     def _past(self, width: int) -> Code:
         """Read the keys and the values of all tokens once before attention does."""
         size = width * self.kv
-        return tuple(self.load(Buffer.OUT, size, base=Base.KV, waits=(ST,)) for _ in "kv")
+        return tuple(
+            self.load(
+                Buffer.OUT,
+                size,
+                base=Base.KV,
+                waits=(ST,),
+                address=self.kv_place(role),
+                strides={"address": (self.layout.kv_layer_lines,)},
+            )
+            for role in "kv"
+        )
 
-    def _cached(self, first: bool) -> Callable[[int, int, bool, Waits, Waits], Instruction]:
+    def _cached(
+        self, role: str, first: bool
+    ) -> Callable[[int, int, bool, Waits, Waits], Instruction]:
         """Return the LD of a tile of keys or values; the `first` of a layer waits for ST."""
         alone = not self.arch.concatenates_kv
 
@@ -399,6 +425,7 @@ class OnChip(_Emitter):
                 base=Base.KV,
                 waits=(*waits, ST) if first and opening and alone else waits,
                 releases=releases,
+                address=self.kv_place(role),
                 strides={"address": (self.layout.kv_layer_lines, self.layout.kv_head_lines)},
             )
 
@@ -410,7 +437,7 @@ class OnChip(_Emitter):
             unit,
             self.kv,
             self.groups(node.size),
-            self._cached(first),
+            self._cached("k", first),
             module=MV,
             first=(MISC,) if first and rotated else (),
             done_last=(MISC,),
@@ -420,7 +447,7 @@ class OnChip(_Emitter):
             unit,
             node.size,
             self.groups(self.kv),
-            self._cached(first),
+            self._cached("v", first),
             module=MV,
             first=(MISC,),
             done_last=(ST,) if last else (),
@@ -465,14 +492,13 @@ class OffChip(_Emitter):
         unit = Unit.of(self.arch, matrix=False)
         runs = tiles(unit, core_rows(node.kept_rows, self.arch.cores))
 
-        def body(tile: Tile, number: int, first: bool, last: bool) -> Code:
+        def body(tile: Tile, line: int, first: bool, last: bool) -> Code:
             done: Waits = (ST,) if last else ()
             return self.steps(
                 node,
                 unit,
                 tile,
-                number,
-                place,
+                place + line,
                 module=MV,
                 channels=self.channels,
                 first=(),
@@ -485,7 +511,7 @@ class OffChip(_Emitter):
         return (
             self.table(ROW_BYTES * self.share(node.n), (ST,), self.table_place(node, place)),
             self.load(Buffer.ACT, node.k, cross=True),
-            *unrolled(runs, body),
+            *unrolled(runs, body, self.tile_lines(node)),
             self.store(
                 self.share(node.n),
                 waits=(MV,),
@@ -528,8 +554,10 @@ class OffChip(_Emitter):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prefill(_Emitter):
-    """Prompt of `tokens`, a multiple of the bucket; `needed` are the columns that each tile of
-    tokens scores (all of them, or the blocks its tile map keeps)."""
+    """Prompt of `tokens`, a multiple of the bucket, tile of tokens by tile of tokens.
+
+    `needed` are the columns that each of these scores: all, or the blocks its tile map keeps.
+    """
 
     tokens: int
     needed: tuple[int, ...]
@@ -591,7 +619,7 @@ class Prefill(_Emitter):
         runs = tiles(unit, core_rows(node.kept_rows, self.arch.cores))
 
         def token_tile(last_tokens: bool) -> Code:
-            def body(tile: Tile, number: int, first: bool, last: bool) -> Code:
+            def body(tile: Tile, line: int, first: bool, last: bool) -> Code:
                 size = self.rows * _results(node, tile.rows)
                 operands = [self.load(Buffer.OUT, size) for _ in range(node.operands)]
                 end = last and last_tokens
@@ -601,8 +629,7 @@ class Prefill(_Emitter):
                         node,
                         unit,
                         tile,
-                        number,
-                        place,
+                        place + line,
                         module=MM,
                         channels=self.arch.weight_channels,
                         first=(),
@@ -621,7 +648,7 @@ class Prefill(_Emitter):
                 )
 
             act = self.load(Buffer.ACT, self.rows * node.k)
-            return (act, *unrolled(runs, body))
+            return (act, *unrolled(runs, body, self.tile_lines(node)))
 
         return (
             self.table(ROW_BYTES * self.share(node.n), (ST,), self.table_place(node, place)),

@@ -3,7 +3,7 @@
 import collections.abc as abc
 import time
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -124,10 +124,8 @@ def _gaps(arch: DspChain, phases: abc.Sequence[_Phase]) -> tuple[str, ...]:
     if arch.sustained == 1:
         return ()
     seconds = ", ".join(f"{p.name} {p.cycles / arch.clock_hz:.4g} s" for p in phases)
-    return (
-        f"Times assume that the machine makes progress in {arch.sustained:.0%} of its cycles "
-        f"(sustained); without: {seconds}",
-    )
+    note = f"progress in {arch.sustained:.0%} of its cycles (sustained); without: {seconds}"
+    return (f"Times assume that the machine makes {note}",)
 
 
 def _mapped(result: Result, phases: abc.Sequence[_Phase], seconds: float) -> MapperResult:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import accumulate, groupby
 
 from simulator.arch.dsp_chain import INDEX_BITS, DspChain
-from simulator.dsp_isa import Code, Loop
+from simulator.dsp_isa import Code, Instruction, Loop
 from simulator.units.dsp_timing import passes
 from workloads.canonical import Spec
 
@@ -77,11 +77,14 @@ def core_rows(kept_rows: abc.Mapping[int, int], cores: int) -> dict[int, int]:
 def tiles(unit: Unit, rows: abc.Mapping[int, int]) -> list[tuple[int, Tile]]:
     """Return runs of equal tiles: how many, and the tile.
 
-    Rows are ordered by N, largest first; rows with N = 0 have no weights and come in no tile. A
-    ragged last tile is computed as if its last rows repeated to the tile's width.
+    Rows are ordered by N, largest first; rows with N = 0 have no weights and come in no tile,
+    unless there are no others: then one tile without passes emits the bias. A ragged last tile
+    is computed as if its last row repeated to the tile's width.
     """
     order = [kept for kept in sorted(rows, reverse=True) for _ in range(rows[kept]) if kept]
     width = unit.tile_columns
+    if not order:
+        return [(1, Tile(rows=min(width, sum(rows.values())), passes=0, values=0, indexed=0))]
     cut = [tuple(order[i : i + width]) for i in range(0, len(order), width)]
     return [(len(list(same)), _tile(unit, kept)) for kept, same in groupby(cut)]
 
@@ -108,24 +111,28 @@ def split_groups(unit: Unit, groups: int, tile_passes: int) -> list[int]:
 def unrolled(
     runs: list[tuple[int, Tile]],
     body: Callable[[Tile, int, bool, bool], Code],
+    lines_of: Callable[[Tile], int] = lambda tile: 0,
 ) -> Code:
-    """Return `body(tile, number, first, last)` of every tile, equal ones in a loop.
+    """Return `body(tile, line, first, last)` of every tile, equal ones in a loop.
 
-    The first and the last tile of all stand outside the loops: their tokens differ.
+    The first and the last tile of all stand outside the loops: their tokens differ. `line` is
+    where a tile lies, or the first of a loop, when each takes `lines_of` it.
     """
     total = sum(times for times, _ in runs)
-    code: list[abc.Any] = []
-    done = 0
+    code: list[Instruction | Loop] = []
+    done = line = 0
     for times, tile in runs:
+        size = lines_of(tile)
         head = 1 if done == 0 else 0
         tail = 1 if done + times == total and done + times > head else 0
         if head:
             code += body(tile, 0, True, total == 1)
         middle = times - head - tail
         if middle:
-            inner = body(tile, done + head, False, False)
+            inner = body(tile, line + head * size, False, False)
             code.append(Loop(axis=TILE_AXIS, times=middle, body=inner))
         if tail:
-            code += body(tile, total - 1, False, True)
+            code += body(tile, line + (times - 1) * size, False, True)
         done += times
+        line += times * size
     return tuple(code)

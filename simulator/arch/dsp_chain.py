@@ -107,9 +107,10 @@ class DspChain(Spec):
 
     Buffers are of one core and hold int8: `act_buffer` the activations of MM, `weight_buffer`
     what streams past them, `mv_buffer` the matrices of MV, `out_buffer` results. Matrix buffers
-    work in two halves. With `concatenates_kv` every decode step reads the cache once more, to append
-    to it, before attention reads it; without, the new token is written in place. `sustained` is the share of its cycles in which the machine is assumed to
-    make progress at all; it divides times, never cycles.
+    work in two halves. With `concatenates_kv` every decode step reads the cache once more, to
+    append to it, before attention reads it; without, the new token is written in place.
+    `sustained` is the share of its cycles in which the machine is assumed to make progress at
+    all; it divides times, never cycles.
     """
 
     cores: int

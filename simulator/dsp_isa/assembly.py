@@ -47,16 +47,20 @@ def _module(name: str) -> Module:
 
 def _instruction(words: list[str]) -> Instruction:
     module = _module(words[0])
-    masks: dict[str, tuple[Module, ...]] = {}
+    masks: dict[str, tuple[Module, ...]] = {"waits": (), "releases": ()}
+    given: set[str] = set()
     fields: dict[str, int] = {}
     for word in words[1:]:
         name, equals, value = word.partition("=")
-        if not equals or name in fields or _MASKS.get(name) in masks:
+        if not equals or name in given:
             raise ValueError(f"each part is one name=value, not {word!r}")
+        given.add(name)
         if name in _MASKS:
             masks[_MASKS[name]] = tuple(_module(part) for part in value.split(","))
         elif value.isdecimal():
             fields[name] = int(value)
         else:
             raise ValueError(f"{name} takes a whole number, not {value!r}")
-    return Instruction(module=module, fields=fields, **masks)
+    return Instruction(
+        module=module, waits=masks["waits"], releases=masks["releases"], fields=fields
+    )

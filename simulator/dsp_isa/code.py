@@ -6,7 +6,7 @@ numbers around it, without a Python loop over instructions.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Union
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +33,7 @@ AXES: Final = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loop(Spec):
-    """`body` run `times` times; `axis` is the place of its iteration in an instruction's strides."""
+    """`body` run `times` times; `axis` is the place of its iteration in strides."""
 
     axis: int
     times: int
@@ -46,7 +46,7 @@ class Loop(Spec):
             raise ValueError(f"A Loop has axis 0 to {AXES - 1}, not {self.axis}")
 
 
-Code = tuple[Union[Instruction, Loop], ...]
+Code = tuple[Instruction | Loop, ...]
 
 
 def walk(code: Code, times: int = 1) -> Iterator[tuple[Instruction, int]]:

@@ -55,6 +55,7 @@ class Base(IntEnum):
     WEIGHTS = 0
     KV = 1
     ACTIVATIONS = 2
+    NEW_TOKEN = 3  # the KV cache from the row of the token being decoded
 
 
 class MiscOp(IntEnum):
@@ -176,9 +177,9 @@ def mask_modules(owner: Module, mask: int) -> tuple[Module, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instruction(Spec):
-    """One instruction: it waits for a token of every module in `waits` before it starts and gives
-    one to every module in `releases` when it ends.
+    """One instruction: it waits for tokens before it starts and gives tokens when it ends.
 
+    It takes one token of every module in `waits` and gives one to every module in `releases`.
     `fields` not named are 0. `strides` say by how much a field grows with the iteration of each
     enclosing loop, outermost first; in a flat program there are none.
     """
