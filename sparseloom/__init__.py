@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from cost_models import EnergyTable as EnergyTable
     from cost_models import MissingPrice as MissingPrice
     from mapping.types import MapperResult as MapperResult
+    from simulator.arch import DspChain as DspChain
     from simulator.arch import NMArray as NMArray
     from simulator.arch.formats import Format as Format
     from simulator.formats import decode as decode
@@ -49,6 +50,7 @@ _EXPORTS: Final = {
     "ConstantFanIn": "workloads.sparsity",
     "Cost": "cost_models",
     "Dense": "workloads.sparsity",
+    "DspChain": "simulator.arch",
     "EnergyTable": "cost_models",
     "Explicit": "workloads.sparsity",
     "Format": "simulator.arch.formats",

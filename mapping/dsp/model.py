@@ -17,7 +17,17 @@ from workloads.canonical import Spec
 from workloads.graph import Op, OpKind, WorkloadGraph
 from workloads.sparsity import Dense, NofM, Sparsity
 
-__all__ = ["Attention", "Decoder", "Embed", "Linear", "Node", "Norm", "decoder_of", "published"]
+__all__ = [
+    "Attention",
+    "Decoder",
+    "Embed",
+    "Linear",
+    "Node",
+    "Norm",
+    "decoder_of",
+    "kept_rows",
+    "published",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
