@@ -16,7 +16,18 @@ from numpy.typing import NDArray
 from mapping.dsp.emit import SLOTS, Layout, OffChip, OnChip, Prefill, lines
 from mapping.dsp.model import Attention, Decoder, Embed, Linear, Node, Norm
 from simulator.arch.dsp_chain import DspChain
-from simulator.dsp_isa import Base, Buffer, Code, Instruction, Loop, Module, count, size_words
+from simulator.dsp_isa import (
+    Base,
+    Buffer,
+    Code,
+    Instruction,
+    Loop,
+    Module,
+    ProgramFile,
+    count,
+    encode,
+    size_words,
+)
 from workloads.canonical import Spec
 
 __all__ = [
@@ -28,6 +39,7 @@ __all__ = [
     "Stage",
     "bucket",
     "compile_model",
+    "program_file",
 ]
 
 LAYER_AXIS = 0
@@ -348,7 +360,8 @@ class _Maker:
 def compile_model(decoder: Decoder, arch: DspChain) -> CompiledModel:
     """Return `decoder` laid out in the memory of `arch`, ready to give programs.
 
-    Raises ValueError if a run exceeds the KV capacity, or weights and KV cache the HBM.
+    Raises ValueError if a run exceeds the KV capacity, a tile half a buffer, or weights and KV
+    cache the HBM.
     """
     asked = decoder.prefill + decoder.decode
     if asked > arch.kv_capacity_tokens:
@@ -356,6 +369,7 @@ def compile_model(decoder: Decoder, arch: DspChain) -> CompiledModel:
             f"{decoder.name}: prefill {decoder.prefill} and decode {decoder.decode} need {asked} "
             f"tokens of KV cache; the machine holds {arch.kv_capacity_tokens}"
         )
+    _check_buffers(decoder, arch)
     model = _laid_out(decoder, arch)
     needed = model.weight_bytes + model.kv_bytes
     if needed > arch.hbm.capacity_bytes:
@@ -364,6 +378,33 @@ def compile_model(decoder: Decoder, arch: DspChain) -> CompiledModel:
             f"{model.kv_bytes} B; the HBM holds {arch.hbm.capacity_bytes} B"
         )
     return model
+
+
+def _check_buffers(decoder: Decoder, arch: DspChain) -> None:
+    """Raise if two tiles of the widest reduction or of scores do not fit their buffers."""
+    rows = min(arch.mm_tokens, arch.prefill_bucket)
+    widest = max((node for _, node in decoder.linears), key=lambda node: node.k)
+    scores = bucket(decoder.prefill, arch.prefill_bucket)
+    for name, what, columns in (
+        ("act_buffer", f"inputs of {widest.name}", widest.k),
+        ("out_buffer", "scores of one head", scores),
+    ):
+        held = getattr(arch, name).capacity_bytes
+        if 2 * rows * columns > held:
+            raise ValueError(
+                f"{decoder.name}: two tiles of {rows} tokens, {what}, take {2 * rows * columns} B; "
+                f"the {name} holds {held} B"
+            )
+
+
+def program_file(program: Program, arch: DspChain) -> ProgramFile:
+    """Return `program` unrolled, as a file holds it."""
+    return ProgramFile(
+        name=f"{program.phase} {program.length}",
+        arch_digest=arch.digest(),
+        words=encode(program.code),
+        tokens=program.tokens,
+    )
 
 
 def _laid_out(decoder: Decoder, arch: DspChain) -> CompiledModel:

@@ -21,6 +21,7 @@ from mapping.dsp.tiles import (
     Tile,
     Unit,
     core_rows,
+    core_share,
     split_groups,
     tiles,
     unrolled,
@@ -270,21 +271,29 @@ class _Emitter:
 
         return unrolled(runs, body)
 
+    def core_rows(self, node: Linear) -> dict[int, int]:
+        """Return one core's output rows by N."""
+        return core_rows(node.kept_rows, self.arch.cores, node.granule)
+
+    def rows_of(self, node: Linear) -> int:
+        """Return one core's output rows."""
+        return core_share(node.n, self.arch.cores, node.granule)
+
     def tile_lines(self, node: Linear) -> Callable[[Tile], int]:
         """Return a function that gives the lines of memory a tile of `node` takes."""
         return lambda tile: lines(sum(tile.bytes_of(self.groups(node.k), self.bits)))
 
     def table_place(self, node: Linear, place: int) -> int:
         """Return where scales and bias of a projection lie: behind its weights."""
-        return place + self.node_lines(node) - lines(ROW_BYTES * self.share(node.n))
+        return place + self.node_lines(node) - lines(ROW_BYTES * self.rows_of(node))
 
     def node_lines(self, node: Linear) -> int:
         """Return the lines one core keeps of a projection, every tile on a line of its own."""
         unit = Unit.of(self.arch, matrix=False)
         size = self.tile_lines(node)
-        runs = tiles(unit, core_rows(node.kept_rows, self.arch.cores))
+        runs = tiles(unit, self.core_rows(node))
         weights = sum(times * size(tile) for times, tile in runs)
-        return weights + lines(ROW_BYTES * self.share(node.n))
+        return weights + lines(ROW_BYTES * self.rows_of(node))
 
 
 def _results(node: Linear, columns: int) -> int:
@@ -331,7 +340,7 @@ class OnChip(_Emitter):
     def linear(self, node: Linear, place: int, *, fresh: bool, logits: bool = False) -> Code:
         """Multiply; a `fresh` input vector is announced by ST, `logits` leave the chip."""
         unit = Unit.of(self.arch, matrix=False)
-        runs = tiles(unit, core_rows(node.kept_rows, self.arch.cores))
+        runs = tiles(unit, self.core_rows(node))
         stored = node.role in ("k", "v", "wide") or logits
         target: Waits = (ST,) if stored else (MV,) if node.role == "q" and node.then else ()
 
@@ -353,9 +362,9 @@ class OnChip(_Emitter):
                 *fused,
             )
 
-        share = self.share(node.results)
+        share = _results(node, self.rows_of(node))
         code = (
-            self.table(ROW_BYTES * self.share(node.n), (), self.table_place(node, place)),
+            self.table(ROW_BYTES * self.rows_of(node), (), self.table_place(node, place)),
             *unrolled(runs, body, self.tile_lines(node)),
         )
         source = (MISC,) if node.then else (MV,)
@@ -390,9 +399,7 @@ class OnChip(_Emitter):
             code.append(Loop(axis=HEAD_AXIS, times=heads - 2, body=middle))
         if heads > 1:
             code += self._head(node, first=False, rotated=False, last=True)
-        link = self.store(
-            self.share(node.heads * node.size), waits=(MV,), releases=(MV,), link=True
-        )
+        link = self.store(heads * node.size, waits=(MV,), releases=(MV,), link=True)
         return (*past, *code, link)
 
     def _past(self, width: int) -> Code:
@@ -490,7 +497,7 @@ class OffChip(_Emitter):
     def linear(self, node: Linear, place: int, *, fresh: bool, logits: bool = False) -> Code:
         """Multiply, store, and run every operation on the results by itself."""
         unit = Unit.of(self.arch, matrix=False)
-        runs = tiles(unit, core_rows(node.kept_rows, self.arch.cores))
+        runs = tiles(unit, self.core_rows(node))
 
         def body(tile: Tile, line: int, first: bool, last: bool) -> Code:
             done: Waits = (ST,) if last else ()
@@ -506,14 +513,14 @@ class OffChip(_Emitter):
                 done=done,
             )
 
-        share = self.share(node.results)
+        share = _results(node, self.rows_of(node))
         alone = [self._alone(op, share, int(op in (MiscOp.ADD, MiscOp.MUL))) for op in node.then]
         return (
-            self.table(ROW_BYTES * self.share(node.n), (ST,), self.table_place(node, place)),
+            self.table(ROW_BYTES * self.rows_of(node), (ST,), self.table_place(node, place)),
             self.load(Buffer.ACT, node.k, cross=True),
             *unrolled(runs, body, self.tile_lines(node)),
             self.store(
-                self.share(node.n),
+                self.rows_of(node),
                 waits=(MV,),
                 releases=(SYS,) if logits else (LD,),
                 cross=True,
@@ -616,7 +623,7 @@ class Prefill(_Emitter):
     def linear(self, node: Linear, place: int, *, fresh: bool, logits: bool = False) -> Code:
         """Multiply tile of tokens by tile of columns; results leave tile by tile."""
         unit = Unit.of(self.arch, matrix=True)
-        runs = tiles(unit, core_rows(node.kept_rows, self.arch.cores))
+        runs = tiles(unit, self.core_rows(node))
 
         def token_tile(last_tokens: bool) -> Code:
             def body(tile: Tile, line: int, first: bool, last: bool) -> Code:
@@ -651,7 +658,7 @@ class Prefill(_Emitter):
             return (act, *unrolled(runs, body, self.tile_lines(node)))
 
         return (
-            self.table(ROW_BYTES * self.share(node.n), (ST,), self.table_place(node, place)),
+            self.table(ROW_BYTES * self.rows_of(node), (ST,), self.table_place(node, place)),
             *self._token_tiles(token_tile),
         )
 

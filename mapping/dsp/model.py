@@ -54,7 +54,8 @@ class Linear(Spec):
     `then` are operations on the results, `operands` how many of them read a second tensor.
     `role` says where results go: "q", "k" or "v" of attention, "wide" to every core for the next
     projection, "" to the core's own norm. A `gated` weight holds two projections of one input in
-    turn, column beside column; the first half of results, after `then`, scales the second.
+    turn, column beside column; the first half of results, after `then`, scales the second. Cores
+    divide n in portions of `granule` rows, whole heads for attention.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Linear(Spec):
     operands: int = 0
     role: str = ""
     gated: bool = False
+    granule: int = 1
 
     @property
     def results(self) -> int:
@@ -229,6 +231,7 @@ class _Reader:
         """Return nodes before, of and after the layers."""
         for op in self.ops:
             self._read(op)
+        self._keep_heads_whole()
         layers: dict[int, list[Node]] = {}
         outside: tuple[list[Node], list[Node]] = ([], [])
         for node in self.nodes.values():
@@ -299,6 +302,12 @@ class _Reader:
                     f"Op {op.name!r}: a DspChain runs decoder LLMs, and {op.source or op.kind} is "
                     "none of their operators"
                 )
+
+    def _keep_heads_whole(self) -> None:
+        size = next((n.size for n in self.nodes.values() if isinstance(n, Attention)), 1)
+        for name, node in self.nodes.items():
+            if isinstance(node, Linear) and node.role in ("q", "k", "v"):
+                self.nodes[name] = replace(node, granule=size)
 
     def _attention(self, op: Op, name: str, heads: int, size: int) -> None:
         if _LAYER.search(name):

@@ -16,6 +16,7 @@ __all__ = [
     "Tile",
     "Unit",
     "core_rows",
+    "core_share",
     "split_groups",
     "tiles",
     "unrolled",
@@ -67,10 +68,21 @@ class Tile(Spec):
         return -(-groups * self.values * bits // 8), -(-groups * self.indexed * INDEX_BITS // 8)
 
 
-def core_rows(kept_rows: abc.Mapping[int, int], cores: int) -> dict[int, int]:
-    """Return the output rows by N of the core with most work, ceil(rows / cores) in all."""
+def core_share(rows: int, cores: int, granule: int = 1) -> int:
+    """Return the rows of the core with most, when cores divide whole granules.
+
+    >>> core_share(4096, 3), core_share(4096, 3, 128)
+    (1366, 1408)
+    """
+    return min(rows, -(-rows // (granule * cores)) * granule)
+
+
+def core_rows(kept_rows: abc.Mapping[int, int], cores: int, granule: int = 1) -> dict[int, int]:
+    """Return the output rows by N of the core with most work, `core_share` of them in all."""
     order = sorted(kept_rows, reverse=True)
-    upto = [-(-total // cores) for total in accumulate(kept_rows[kept] for kept in order)]
+    totals = list(accumulate(kept_rows[kept] for kept in order))
+    most = core_share(totals[-1], cores, granule)
+    upto = [-(-most * total // totals[-1]) for total in totals]
     return {kept: end - start for kept, start, end in zip(order, [0, *upto], upto, strict=False)}
 
 

@@ -159,6 +159,11 @@ class DspChain(Spec):
                     f"DspChain {unit}_tile_columns must be a multiple of {unit}_columns = "
                     f"{columns}, not {tile}"
                 )
+        if self.prefill_bucket % self.group:
+            raise ValueError(
+                f"DspChain prefill_bucket must be a multiple of {self.group} tokens, not "
+                f"{self.prefill_bucket}"
+            )
         for name in ("pipeline_cycles", "misc_pipeline_cycles"):
             if getattr(self, name) < 0:
                 raise ValueError(f"DspChain {name} must be at least 0, not {getattr(self, name)}")

@@ -2,7 +2,7 @@
 
 from simulator.dsp_isa.assembly import assemble, disassemble
 from simulator.dsp_isa.code import Code, Loop, count, decode, encode, size_words, walk
-from simulator.dsp_isa.execute import Execution, duration, execute, program_steps
+from simulator.dsp_isa.execute import Execution, duration, execute, execute_file, program_steps
 from simulator.dsp_isa.files import ProgramFile, read_program, write_program
 from simulator.dsp_isa.layout import Base, Buffer, Instruction, MiscOp, Module
 
@@ -23,6 +23,7 @@ __all__ = [
     "duration",
     "encode",
     "execute",
+    "execute_file",
     "program_steps",
     "read_program",
     "size_words",

@@ -8,15 +8,17 @@ iteration.
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from simulator.arch.dsp_chain import DspChain
-from simulator.dsp_isa.code import Code, Loop
+from simulator.dsp_isa.code import Code, Loop, decode
+from simulator.dsp_isa.files import read_program
 from simulator.dsp_isa.layout import MISC_PHASES, Instruction, MiscOp, Module
 from simulator.schedule import Block, Repeat, Step
 from simulator.units.dsp_timing import chain_cycles, link_cycles, misc_cycles, transfer_cycles
 from workloads.canonical import Spec
 
-__all__ = ["Execution", "channel", "duration", "execute", "program_steps"]
+__all__ = ["Execution", "channel", "duration", "execute", "execute_file", "program_steps"]
 
 
 def channel(source: Module, target: Module) -> str:
@@ -86,6 +88,20 @@ def execute(
         if queue:
             raise _deadlock(queues, _missing(module, *queue[0], ready))
     return Execution(cycles=max(free.values()), busy=busy, instructions=counts)
+
+
+def execute_file(arch: DspChain, path: Path) -> Execution:
+    """Return the time of the program in a file.
+
+    Raises ValueError if the file is damaged or its program was made for another machine.
+    """
+    file = read_program(path)
+    if file.arch_digest != arch.digest():
+        raise ValueError(
+            f"Program file {str(path)!r} was made for another machine: its digest is "
+            f"{file.arch_digest[:12]}, this machine's {arch.digest()[:12]}"
+        )
+    return execute(arch, decode(file.words), file.tokens)
 
 
 def _missing(

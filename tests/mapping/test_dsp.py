@@ -7,13 +7,23 @@ import numpy as np
 import pytest
 
 from mapping.dsp import compile_model, decoder_of, published, simulate_decoder
-from mapping.dsp.compile import block_map
+from mapping.dsp.compile import block_map, program_file
 from mapping.dsp.emit import SLOTS
 from mapping.dsp.model import Attention, Linear, kept_rows
 from mapping.dsp.tiles import Tile, Unit, core_rows, split_groups, tiles
 from mapping.dsp.timing import Timeline, busy_cycles
 from simulator.arch.load import load_arch
-from simulator.dsp_isa import MiscOp, Module, decode, encode, execute, program_steps, walk
+from simulator.dsp_isa import (
+    MiscOp,
+    Module,
+    decode,
+    encode,
+    execute,
+    execute_file,
+    program_steps,
+    walk,
+    write_program,
+)
 from simulator.engine import transfer
 from workloads.gemm import gemm_graph
 from workloads.sparsity import NofM, Unstructured
@@ -164,6 +174,8 @@ def test_cores_share_rows_of_every_kind():
     """The busiest core has ceil(rows / cores) rows, as many of each N as its order gives."""
     assert core_rows({16: 1638, 8: 2458}, 4) == {16: 410, 8: 614}
     assert sum(core_rows({16: 5, 4: 6, 2: 7}, 4).values()) == 5
+    assert core_rows({16: 4096}, 3, granule=128) == {16: 1408}
+    assert sum(core_rows({16: 1638, 8: 2458}, 3, granule=128).values()) == 1408
 
 
 def test_reductions_split_into_parts_that_fit_half_a_buffer():
@@ -303,6 +315,36 @@ def test_what_does_not_fit_the_memory_is_named(arch, graph, sentence):
     """KV capacity and HBM capacity are one sentence each."""
     with pytest.raises(ValueError, match=sentence):
         model(graph(), arch)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (
+            {"act_buffer": {"capacity_bytes": 40000}},
+            r"inputs of model\.layers\.0\.mlp\.down_proj, take 45056 B; the act_buffer holds 40000",
+        ),
+        (
+            {"out_buffer": {"capacity_bytes": 4000}},
+            r"scores of one head, take 4096 B; the out_buffer holds 4000 B",
+        ),
+    ],
+)
+def test_tiles_that_fit_no_buffer_are_named(change, sentence):
+    """Need and size of the buffer are in the sentence."""
+    with pytest.raises(ValueError, match=sentence):
+        model(small(prefill=40), small_arch(**change))
+
+
+def test_a_compiled_program_runs_from_its_file(tmp_path):
+    """Saved, loaded and run, a program takes the cycles it was compiled with."""
+    arch = small_arch()
+    program = model(small(decode=4), arch).program("decode", 4)
+    path = tmp_path / "step.bin"
+    write_program(path, program_file(program, arch))
+    assert execute_file(arch, path).cycles == Timeline(arch).cycles(program)
+    with pytest.raises(ValueError, match=r"step\.bin' was made for another machine"):
+        execute_file(VHK158, path)
 
 
 # Length-adaptive compilation

@@ -39,6 +39,7 @@ def machine(**changes):
             "mv_tile_columns must be a multiple of mv_columns = 64, not 100",
         ),
         ({"mm_columns": 3}, "mm_tile_columns must be a multiple of mm_columns = 3, not 16"),
+        ({"prefill_bucket": 24}, "prefill_bucket must be a multiple of 16 tokens, not 24"),
         ({"pipeline_cycles": -1}, "pipeline_cycles must be at least 0, not -1"),
         ({"weight_channels": 9}, "weight_channels must be at most channels_per_core = 8, not 9"),
         ({"weight_bits": (4, 6)}, "weights are 3, 4, 5, 8 bits wide, not 6"),
