@@ -163,10 +163,12 @@ def published(arch: DspChain, graph: WorkloadGraph) -> tuple[WorkloadGraph, int,
     if chosen is None or graph.name != chosen.model or own:
         return graph, 100, ()
     tensors = dict(graph.tensors)
+    known: dict[int, NofM] = {}
     for name in sorted(weights):
         if any(part in chosen.projections for part in name.split(".")):
-            rows = chosen.kept_rows(tensors[name].shape[-1])
-            tensors[name] = replace(tensors[name], sparsity=NofM(rows, 16))
+            n = tensors[name].shape[-1]
+            known[n] = known.get(n) or NofM(chosen.kept_rows(n), 16)
+            tensors[name] = replace(tensors[name], sparsity=known[n])
     note = (
         f"Published compression of {chosen.model}: {' and '.join(chosen.projections)} keep "
         f"{chosen.kept_percent} % of their weights (16:16 and 8:16 rows), prefill attention "

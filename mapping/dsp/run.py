@@ -86,7 +86,7 @@ def simulate_decoder(
         per_op=np.concatenate([phase.rows for phase in phases]),
         notes=(*notes, *decoder.notes, *_gaps(arch, phases)),
         provenance=Provenance(
-            workload_digest=used.digest(),
+            workload_digest=graph.digest(),
             arch_digest=arch.digest(),
             schedule_digest=digest([arch, decoder]),
             seed=seed,

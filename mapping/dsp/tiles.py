@@ -3,6 +3,7 @@
 import collections.abc as abc
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from itertools import accumulate, groupby
 
 from simulator.arch.dsp_chain import INDEX_BITS, DspChain
@@ -93,10 +94,16 @@ def tiles(unit: Unit, rows: abc.Mapping[int, int]) -> list[tuple[int, Tile]]:
     unless there are no others: then one tile without passes emits the bias. A ragged last tile
     is computed as if its last row repeated to the tile's width.
     """
-    order = [kept for kept in sorted(rows, reverse=True) for _ in range(rows[kept]) if kept]
+    return _tiles(unit, tuple(sorted(rows.items(), reverse=True)))
+
+
+@cache
+def _tiles(unit: Unit, rows: tuple[tuple[int, int], ...]) -> list[tuple[int, Tile]]:
+    order = [kept for kept, count in rows for _ in range(count) if kept]
     width = unit.tile_columns
     if not order:
-        return [(1, Tile(rows=min(width, sum(rows.values())), passes=0, values=0, indexed=0))]
+        least = min(width, sum(count for _, count in rows))
+        return [(1, Tile(rows=least, passes=0, values=0, indexed=0))]
     cut = [tuple(order[i : i + width]) for i in range(0, len(order), width)]
     return [(len(list(same)), _tile(unit, kept)) for kept, same in groupby(cut)]
 

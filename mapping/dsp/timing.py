@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from mapping.dsp.compile import Program, Section
 from simulator.arch.dsp_chain import DspChain
 from simulator.dsp_isa import Code, Module, duration, program_steps, walk
+from simulator.dsp_isa.execute import channel
 from simulator.engine import Transfer, transfer, without
 from simulator.schedule import Block, Step
 
@@ -54,8 +55,34 @@ class _State:
     tokens: abc.Mapping[str, int]
 
     @property
+    def names(self) -> list[str]:
+        """What each time is of: modules, then the tokens of every channel."""
+        tokens = [name for name in sorted(self.tokens) for _ in range(self.tokens[name])]
+        return [*Module, *tokens]
+
+    @property
     def end(self) -> int:
         return int(self.times[: len(Module)].max())
+
+
+def _used(code: Code) -> frozenset[str]:
+    """Return the modules and channels that `code` uses; it leaves the times of others alone."""
+    found: set[str] = set()
+    for instruction, _ in walk(code):
+        module = instruction.module
+        found.add(module)
+        found.update(channel(source, module) for source in instruction.waits)
+        found.update(channel(module, target) for target in instruction.releases)
+    return frozenset(found)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Known:
+    """A node's code, kept so that its id stays its own, and what follows from it."""
+
+    code: Code
+    steps: Block
+    used: frozenset[str]
 
 
 class Timeline:
@@ -64,7 +91,7 @@ class Timeline:
     def __init__(self, arch: DspChain) -> None:
         """Start with nothing known."""
         self.arch = arch
-        self._steps: dict[int, tuple[Code, Block]] = {}
+        self._codes: dict[int, _Known] = {}
         self._transfers: dict[tuple[int, str, tuple[tuple[str, int], ...]], Transfer] = {}
 
     def shares(self, program: Program, variant: str = "all") -> list[Times]:
@@ -76,11 +103,20 @@ class Timeline:
         stages = []
         for stage in program.stages:
             shares = np.zeros((stage.times, len(stage.sections)), dtype=np.int64)
+            used = frozenset().union(*(self._known(s.code).used for s in stage.sections))
             for layer in range(stage.times):
+                before, names = state.times - done, state.names
                 for index, section in enumerate(stage.sections):
                     self._apply(section, variant, state)
                     shares[layer, index] = state.end - done
                     done = state.end
+                rows = [name in used for name in names]
+                if names == state.names and not (state.times - done - before)[rows].any():
+                    # All that the layer uses moved by one constant: every other layer moves it on.
+                    shares[layer + 1 :] = shares[layer]
+                    state.times[rows] += int(shares[layer + 1 :].sum())
+                    done = state.end
+                    break
             stages.append(shares)
         return stages
 
@@ -91,13 +127,13 @@ class Timeline:
     def _apply(self, section: Section, variant: str, state: _State) -> None:
         key = (id(section.code), variant, tuple(sorted(state.tokens.items())))
         if key not in self._transfers:
-            block = without(self._block(section.code), VARIANTS[variant])
+            block = without(self._known(section.code).steps, VARIANTS[variant])
             self._transfers[key] = transfer(block, Module, state.tokens)
         found = self._transfers[key]
         state.times, state.tokens = found(state.times), found.tokens
 
-    def _block(self, code: Code) -> Block:
-        # The code is kept beside its steps: its id stays its own.
-        if id(code) not in self._steps:
-            self._steps[id(code)] = code, program_steps(self.arch, code)
-        return self._steps[id(code)][1]
+    def _known(self, code: Code) -> "_Known":
+        if id(code) not in self._codes:
+            steps = program_steps(self.arch, code)
+            self._codes[id(code)] = _Known(code=code, steps=steps, used=_used(code))
+        return self._codes[id(code)]
