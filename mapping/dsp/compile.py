@@ -13,8 +13,11 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
-from mapping.dsp.emit import SLOTS, Layout, OffChip, OnChip, Prefill, lines
+from mapping.dsp.emit import LINE_BYTES, SLOTS, Emitter, Layout, lines
 from mapping.dsp.model import Attention, Decoder, Embed, Linear, Node, Norm
+from mapping.dsp.offchip import OffChip
+from mapping.dsp.onchip import OnChip
+from mapping.dsp.prefill import Prefill
 from simulator.arch.dsp_chain import DspChain
 from simulator.dsp_isa import (
     Base,
@@ -171,7 +174,7 @@ class CompiledModel:
             for node in layer
             if isinstance(node, Linear)
         )
-        return (head + layers) * 64 * self.arch.cores
+        return (head + layers) * LINE_BYTES * self.arch.cores
 
     @cached_property
     def _head(self) -> tuple[Linear, ...]:
@@ -180,7 +183,7 @@ class CompiledModel:
     @property
     def kv_bytes(self) -> int:
         """Bytes of the KV cache at full capacity."""
-        return self.layout.kv_layer_lines * 64 * len(self.decoder.layers) * self.arch.cores
+        return self.layout.kv_layer_lines * LINE_BYTES * len(self.decoder.layers) * self.arch.cores
 
     def needed(self, tokens: int) -> tuple[int, ...]:
         """Return how many columns every tile of tokens of a prompt's bucket scores."""
@@ -257,7 +260,7 @@ class _Maker:
             needed_columns(model.arch, model.decoder, length) if phase == "prefill" else ()
         )
 
-    def emitter(self, bits: int) -> Prefill | OnChip | OffChip:
+    def emitter(self, bits: int) -> Emitter:
         """Return the emitter of the phase for a weight width."""
         model = self.model
         if self.phase == "prefill":
@@ -290,7 +293,7 @@ class _Maker:
 
     def _code(
         self,
-        emitter: Prefill | OnChip | OffChip,
+        emitter: Emitter,
         node: Node,
         *,
         fresh: bool,
@@ -305,7 +308,7 @@ class _Maker:
 
     def _emit(
         self,
-        emitter: Prefill | OnChip | OffChip,
+        emitter: Emitter,
         node: Node,
         fresh: bool,
         rotated: bool,

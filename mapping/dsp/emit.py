@@ -1,8 +1,8 @@
 """Instructions of one node of a decoder, for one core; every core runs the same.
 
-Three programs exist. `Prefill` takes tiles of tokens through MM, operator after operator, with
-activations in memory. `OnChip` decodes one token through MV: activations never leave the chip,
-results go to the other cores over the link, and the next weights load while MISC works. `OffChip`
+Three programs exist. `prefill` takes tiles of tokens through MM, operator after operator, with
+activations in memory. `onchip` decodes one token through MV: activations never leave the chip,
+results go to the other cores over the link, and the next weights load while MISC works. `offchip`
 decodes one token through MV with every operand from memory and every result to memory.
 
 Tokens between modules mean, in program order: LD>MM and LD>MV a filled half buffer, MM>LD and
@@ -10,6 +10,7 @@ MV>LD a free one, ST>MM and ST>MISC a free slot for results, and the others that
 are ready. Channels of free slots start filled (`SLOTS`).
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
@@ -30,11 +31,12 @@ from simulator.arch.dsp_chain import DspChain
 from simulator.dsp_isa import Base, Buffer, Code, Instruction, Loop, MiscOp, Module
 from workloads.canonical import Spec
 
-__all__ = ["SLOTS", "Layout", "OffChip", "OnChip", "Prefill", "lines"]
+__all__ = ["HEAD_AXIS", "LINE_BYTES", "SLOTS", "TOKEN_AXIS", "Emitter", "Layout", "Waits", "lines"]
 
 LD, ST, MM, MV, MISC, SYS = Module
 LINE_BYTES: Final = 64
 HEAD_AXIS: Final = 1
+TOKEN_AXIS: Final = 2
 
 SLOTS: Final[Mapping[str, int]] = {
     "MM>LD": 2, "MV>LD": 2, "ST>MM": 2, "ST>MISC": 2, "MISC>LD": 2
@@ -65,12 +67,54 @@ class Layout(Spec):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Emitter:
+class Emitter(ABC):
     """What the three programs share; `bits` is the weight width of the layer."""
 
     arch: DspChain
     layout: Layout
     bits: int
+
+    @property
+    @abstractmethod
+    def products(self) -> Module:
+        """The module that multiplies."""
+
+    @abstractmethod
+    def embed(self, node: Embed) -> Code:
+        """Return the code that fetches tokens' rows."""
+
+    @abstractmethod
+    def norm(self, node: Norm, *, after_embed: bool = False) -> Code:
+        """Return the code of a norm; the first one may wait for the embedding."""
+
+    @abstractmethod
+    def linear(self, node: Linear, place: int, *, fresh: bool, logits: bool = False) -> Code:
+        """Return the code of a projection whose weights start at line `place`.
+
+        A `fresh` input was made by the node before; `logits` leave the machine.
+        """
+
+    @abstractmethod
+    def attention(self, node: Attention, *, rotated: bool) -> Code:
+        """Return the code of attention; `rotated` queries come from MISC."""
+
+    def results_of(self, node: Linear, columns: int) -> int:
+        """Return the results that `columns` of a projection leave."""
+        return -(-columns // 2) if node.gated else columns
+
+    def fused(self, node: Linear, rows: int, columns: int, releases: Waits) -> Code:
+        """Return the operations on a tile of results; the first waits for the product's token."""
+        last = len(node.then) - 1
+        return tuple(
+            self.misc(
+                op,
+                1,
+                rows * self.results_of(node, columns),
+                waits=(self.products,) if index == 0 else (),
+                releases=releases if index == last else (),
+            )
+            for index, op in enumerate(node.then)
+        )
 
     @property
     def channels(self) -> int:
@@ -294,438 +338,3 @@ class _Emitter:
         runs = tiles(unit, self.core_rows(node))
         weights = sum(times * size(tile) for times, tile in runs)
         return weights + lines(ROW_BYTES * self.rows_of(node))
-
-
-def _results(node: Linear, columns: int) -> int:
-    """Return the results that `columns` of a projection leave."""
-    return -(-columns // 2) if node.gated else columns
-
-
-def _fused(emitter: _Emitter, node: Linear, rows: int, columns: int, releases: Waits) -> Code:
-    """Return the operations on a tile of results: the first waits for MV or MM's token."""
-    last = len(node.then) - 1
-    source = MM if isinstance(emitter, Prefill) else MV
-    elements = rows * _results(node, columns)
-    return tuple(
-        emitter.misc(
-            op,
-            1,
-            elements,
-            waits=(source,) if index == 0 else (),
-            releases=releases if index == last else (),
-        )
-        for index, op in enumerate(node.then)
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OnChip(_Emitter):
-    """Always-on-chip decode of one token at `kv` cached tokens, the new one included."""
-
-    kv: int
-
-    def embed(self, node: Embed) -> Code:
-        """Fetch the token's row; the first norm waits for it."""
-        return (self.load(Buffer.OUT, node.width, cross=True, releases=(MISC,)),)
-
-    def norm(self, node: Norm, *, after_embed: bool = False) -> Code:
-        """Normalise each core's share and send it to all."""
-        share = self.share(node.width)
-        waits = (LD,) if after_embed else ()
-        return (
-            self.misc(node.op, 1, share, waits=waits, releases=(ST,)),
-            self.store(share, link=True, waits=(MISC,), releases=(MV,)),
-        )
-
-    def linear(self, node: Linear, place: int, *, fresh: bool, logits: bool = False) -> Code:
-        """Multiply; a `fresh` input vector is announced by ST, `logits` leave the chip."""
-        unit = Unit.of(self.arch, matrix=False)
-        runs = tiles(unit, self.core_rows(node))
-        stored = node.role in ("k", "v", "wide") or logits
-        target: Waits = (ST,) if stored else (MV,) if node.role == "q" and node.then else ()
-
-        def body(tile: Tile, line: int, first: bool, last: bool) -> Code:
-            ready = target if last else ()
-            fused = _fused(self, node, 1, tile.rows, ready)
-            return (
-                *self.steps(
-                    node,
-                    unit,
-                    tile,
-                    place + line,
-                    module=MV,
-                    channels=self.channels,
-                    first=(ST,) if first and fresh else (),
-                    last=(),
-                    done=(MISC,) if node.then else ready,
-                ),
-                *fused,
-            )
-
-        share = _results(node, self.rows_of(node))
-        code = (
-            self.table(ROW_BYTES * self.rows_of(node), (), self.table_place(node, place)),
-            *unrolled(runs, body, self.tile_lines(node)),
-        )
-        source = (MISC,) if node.then else (MV,)
-        if logits:
-            return (*code, self.store(share, waits=source, releases=(SYS,), cross=True))
-        if node.role in ("k", "v"):
-            row = self.store(
-                share,
-                waits=source,
-                releases=(LD,),
-                base=Base.NEW_TOKEN,
-                address=self.kv_place(node.role),
-                strides={"address": (self.layout.kv_layer_lines,)},
-            )
-            return (*code, row)
-        if node.role == "wide":
-            return (*code, self.store(share, waits=source, releases=(MV,), link=True))
-        return code
-
-    def attention(self, node: Attention, *, rotated: bool) -> Code:
-        """Score, softmax and context of every head of the core, head after head.
-
-        Keys and values load once the new token's are in memory; `rotated` queries come from MISC.
-        """
-        heads = self.share(node.heads)
-        past = self._past(heads * node.size) if self.arch.concatenates_kv else ()
-        code: list[Instruction | Loop] = list(
-            self._head(node, first=True, rotated=rotated, last=heads == 1)
-        )
-        if heads > 2:
-            middle = self._head(node, first=False, rotated=False, last=False)
-            code.append(Loop(axis=HEAD_AXIS, times=heads - 2, body=middle))
-        if heads > 1:
-            code += self._head(node, first=False, rotated=False, last=True)
-        link = self.store(heads * node.size, waits=(MV,), releases=(MV,), link=True)
-        return (*past, *code, link)
-
-    def _past(self, width: int) -> Code:
-        """Read the keys and the values of all tokens once before attention does."""
-        size = width * self.kv
-        return tuple(
-            self.load(
-                Buffer.OUT,
-                size,
-                base=Base.KV,
-                waits=(ST,),
-                address=self.kv_place(role),
-                strides={"address": (self.layout.kv_layer_lines,)},
-            )
-            for role in "kv"
-        )
-
-    def _cached(
-        self, role: str, first: bool
-    ) -> Callable[[int, int, bool, Waits, Waits], Instruction]:
-        """Return the LD of a tile of keys or values; the `first` of a layer waits for ST."""
-        alone = not self.arch.concatenates_kv
-
-        def load(
-            columns: int, groups: int, opening: bool, waits: Waits, releases: Waits
-        ) -> Instruction:
-            return self.load(
-                Buffer.MATRIX,
-                columns * groups * self.arch.group,
-                base=Base.KV,
-                waits=(*waits, ST) if first and opening and alone else waits,
-                releases=releases,
-                address=self.kv_place(role),
-                strides={"address": (self.layout.kv_layer_lines, self.layout.kv_head_lines)},
-            )
-
-        return load
-
-    def _head(self, node: Attention, *, first: bool, rotated: bool, last: bool) -> Code:
-        unit = Unit.of(self.arch, matrix=False)
-        scores = self.product(
-            unit,
-            self.kv,
-            self.groups(node.size),
-            self._cached("k", first),
-            module=MV,
-            first=(MISC,) if first and rotated else (),
-            done_last=(MISC,),
-        )
-        softmax = self.misc(MiscOp.SOFTMAX, 1, self.kv, waits=(MV,), releases=(MV,))
-        context = self.product(
-            unit,
-            node.size,
-            self.groups(self.kv),
-            self._cached("v", first),
-            module=MV,
-            first=(MISC,),
-            done_last=(ST,) if last else (),
-        )
-        return (*scores, softmax, *context)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OffChip(_Emitter):
-    """Decode of one token with operands from and results to memory, operator after operator.
-
-    Vectors are shared by all cores, so they are read and written across channels. An operator
-    starts when the one before has stored its results.
-    """
-
-    kv: int
-
-    def embed(self, node: Embed) -> Code:
-        """Fetch the token's row and store it as the layers' input."""
-        return (
-            self.load(Buffer.OUT, node.width, cross=True, releases=(ST,)),
-            self.store(self.share(node.width), waits=(LD,), releases=(LD,), cross=True),
-        )
-
-    def _alone(self, op: MiscOp, elements: int, operands: int, count: int = 1) -> Code:
-        """Return one operation on a vector between two trips to memory."""
-        others = [self.load(Buffer.OUT, elements, cross=True) for _ in range(operands)]
-        return (
-            self.table(LINE_BYTES, (ST,)),
-            *others,
-            self.load(Buffer.OUT, elements, cross=True, releases=(MISC,)),
-            self.misc(op, count, elements // count, waits=(LD,), releases=(ST,)),
-            self.store(elements, waits=(MISC,), releases=(LD,), cross=True),
-        )
-
-    def norm(self, node: Norm, *, after_embed: bool = False) -> Code:
-        """Normalise each core's share."""
-        return self._alone(node.op, self.share(node.width), 0)
-
-    def linear(self, node: Linear, place: int, *, fresh: bool, logits: bool = False) -> Code:
-        """Multiply, store, and run every operation on the results by itself."""
-        unit = Unit.of(self.arch, matrix=False)
-        runs = tiles(unit, self.core_rows(node))
-
-        def body(tile: Tile, line: int, first: bool, last: bool) -> Code:
-            done: Waits = (ST,) if last else ()
-            return self.steps(
-                node,
-                unit,
-                tile,
-                place + line,
-                module=MV,
-                channels=self.channels,
-                first=(),
-                last=(),
-                done=done,
-            )
-
-        share = _results(node, self.rows_of(node))
-        alone = [self._alone(op, share, int(op in (MiscOp.ADD, MiscOp.MUL))) for op in node.then]
-        return (
-            self.table(ROW_BYTES * self.rows_of(node), (ST,), self.table_place(node, place)),
-            self.load(Buffer.ACT, node.k, cross=True),
-            *unrolled(runs, body, self.tile_lines(node)),
-            self.store(
-                self.rows_of(node),
-                waits=(MV,),
-                releases=(SYS,) if logits else (LD,),
-                cross=True,
-            ),
-            *(instruction for code in alone for instruction in code),
-        )
-
-    def attention(self, node: Attention, *, rotated: bool) -> Code:
-        """Scores of all heads, their softmax, their contexts, each through memory."""
-        heads = self.share(node.heads)
-        unit = Unit.of(self.arch, matrix=False)
-
-        def load(
-            columns: int, groups: int, opening: bool, waits: Waits, releases: Waits
-        ) -> Instruction:
-            size = columns * groups * self.arch.group
-            return self.load(Buffer.MATRIX, size, base=Base.KV, waits=waits, releases=releases)
-
-        def phase(columns: int, reduction: int) -> Code:
-            def head(done: Waits) -> Code:
-                groups = self.groups(reduction)
-                return self.product(
-                    unit, columns, groups, load, module=MV, first=(), done_last=done
-                )
-
-            loop = (Loop(axis=HEAD_AXIS, times=heads - 1, body=head(())),) if heads > 1 else ()
-            return (
-                self.table(LINE_BYTES, (ST,)),
-                self.load(Buffer.ACT, heads * reduction, cross=True),
-                *loop,
-                *head((ST,)),
-                self.store(heads * columns, waits=(MV,), releases=(LD,), cross=True),
-            )
-
-        softmax = self._alone(MiscOp.SOFTMAX, heads * self.kv, 0, heads)
-        return (*phase(self.kv, node.size), *softmax, *phase(node.size, self.kv))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prefill(_Emitter):
-    """Prompt of `tokens`, a multiple of the bucket, tile of tokens by tile of tokens.
-
-    `needed` are the columns that each of these scores: all, or the blocks its tile map keeps.
-    """
-
-    tokens: int
-    needed: tuple[int, ...]
-
-    @property
-    def rows(self) -> int:
-        """Tokens of a tile."""
-        return min(self.arch.mm_tokens, self.tokens)
-
-    @property
-    def tiles_of_tokens(self) -> int:
-        """Tiles of tokens of the prompt."""
-        return -(-self.tokens // self.rows)
-
-    def embed(self, node: Embed) -> Code:
-        """Fetch the tokens' rows and store them as the layers' input."""
-        share = self.rows * self.share(node.width)
-
-        def fetch(last: bool) -> Code:
-            load = self.load(Buffer.OUT, share, cross=True, waits=(MISC,), releases=(MISC,))
-            store = self.store(share, waits=(MISC,), releases=(MISC, LD) if last else (MISC,))
-            copy = self.misc(
-                MiscOp.ADD, self.rows, self.share(node.width), waits=(LD, ST), releases=(LD, ST)
-            )
-            return (load, copy, store)
-
-        return self._token_tiles(fetch)
-
-    def _token_tiles(self, body: Callable[[bool], Code], axis: int = 2) -> Code:
-        """Return `body(last)` of every tile of tokens, all but the last in a loop."""
-        times = self.tiles_of_tokens - 1
-        loop = (Loop(axis=axis, times=times, body=body(False)),) if times else ()
-        return (*loop, *body(True))
-
-    def norm(self, node: Norm, *, after_embed: bool = False) -> Code:
-        """Normalise each core's share, 16 tokens at a time, and send it to all."""
-        rows = min(self.arch.group, self.rows)
-        share = self.share(node.width)
-
-        def some(last: bool) -> Code:
-            return (
-                self.load(Buffer.OUT, rows * share, waits=(MISC,), releases=(MISC,)),
-                self.misc(node.op, rows, share, waits=(LD, ST), releases=(LD, ST)),
-                self.store(
-                    rows * share,
-                    waits=(MISC,),
-                    releases=(MISC, LD) if last else (MISC,),
-                    link=True,
-                ),
-            )
-
-        times = self.tokens // rows - 1
-        loop = (Loop(axis=2, times=times, body=some(False)),) if times else ()
-        return (self.table(LINE_BYTES, (ST,)), *loop, *some(True))
-
-    def linear(self, node: Linear, place: int, *, fresh: bool, logits: bool = False) -> Code:
-        """Multiply tile of tokens by tile of columns; results leave tile by tile."""
-        unit = Unit.of(self.arch, matrix=True)
-        runs = tiles(unit, self.core_rows(node))
-
-        def token_tile(last_tokens: bool) -> Code:
-            def body(tile: Tile, line: int, first: bool, last: bool) -> Code:
-                size = self.rows * _results(node, tile.rows)
-                operands = [self.load(Buffer.OUT, size) for _ in range(node.operands)]
-                end = last and last_tokens
-                return (
-                    *operands,
-                    *self.steps(
-                        node,
-                        unit,
-                        tile,
-                        place + line,
-                        module=MM,
-                        channels=self.arch.weight_channels,
-                        first=(),
-                        last=(ST,),
-                        done=(MISC,) if node.then else (ST,),
-                        tokens=self.rows,
-                    ),
-                    *_fused(self, node, self.rows, tile.rows, (ST,)),
-                    self.store(
-                        size,
-                        waits=(MISC,) if node.then else (MM,),
-                        releases=(MM, LD) if end else (MM,),
-                        link=node.role == "wide",
-                        base=Base.KV if node.role in ("k", "v") else Base.ACTIVATIONS,
-                    ),
-                )
-
-            act = self.load(Buffer.ACT, self.rows * node.k)
-            return (act, *unrolled(runs, body, self.tile_lines(node)))
-
-        return (
-            self.table(ROW_BYTES * self.rows_of(node), (ST,), self.table_place(node, place)),
-            *self._token_tiles(token_tile),
-        )
-
-    def attention(self, node: Attention, *, rotated: bool) -> Code:
-        """Scores, softmax and context of every head and tile of tokens; skipped blocks cost 0."""
-        heads = self.share(node.heads)
-
-        def head(last_head: bool) -> Code:
-            last = len(self.needed) - 1
-            return tuple(
-                item
-                for index, columns in enumerate(self.needed)
-                for item in self._token_tile(node, columns, last_head and index == last)
-            )
-
-        loop = (Loop(axis=HEAD_AXIS, times=heads - 1, body=head(False)),) if heads > 1 else ()
-        return (self.table(self.tokens, (ST,)), *loop, *head(True))
-
-    def _token_tile(self, node: Attention, columns: int, last: bool) -> Code:
-        unit = Unit.of(self.arch, matrix=True)
-
-        def load(
-            width: int, groups: int, opening: bool, waits: Waits, releases: Waits
-        ) -> Instruction:
-            return self.load(
-                Buffer.WEIGHT,
-                width * groups * self.arch.group,
-                base=Base.KV,
-                channels=self.arch.weight_channels,
-                waits=waits,
-                releases=releases,
-                strides={"address": (self.layout.kv_layer_lines, self.layout.kv_head_lines)},
-            )
-
-        def keep(is_last: bool) -> Code:
-            releases = (MM, LD) if is_last and last else (MM,)
-            size = self.rows * unit.tile_columns
-            return (self.store(size, waits=(MM,), releases=releases, link=True),)
-
-        scores = self.product(
-            unit,
-            columns,
-            self.groups(node.size),
-            load,
-            module=MM,
-            first=(ST,),
-            done_last=(MISC,),
-            tokens=self.rows,
-        )
-        size = self.rows * columns
-        context = self.product(
-            unit,
-            node.size,
-            self.groups(columns),
-            load,
-            module=MM,
-            first=(),
-            wait_each=(ST,),
-            done_each=(ST,),
-            after=keep,
-            tokens=self.rows,
-        )
-        return (
-            self.load(Buffer.ACT, self.rows * node.size),
-            *scores,
-            self.misc(MiscOp.SOFTMAX, self.rows, columns, waits=(MM,), releases=(ST,)),
-            self.store(size, waits=(MISC,), releases=(MM, LD)),
-            self.load(Buffer.ACT, size, waits=(ST,)),
-            *context,
-        )

@@ -94,7 +94,7 @@ def tiles(unit: Unit, rows: abc.Mapping[int, int]) -> list[tuple[int, Tile]]:
     unless there are no others: then one tile without passes emits the bias. A ragged last tile
     is computed as if its last row repeated to the tile's width.
     """
-    return _tiles(unit, tuple(sorted(rows.items(), reverse=True)))
+    return list(_tiles(unit, tuple(sorted(rows.items(), reverse=True))))
 
 
 @cache

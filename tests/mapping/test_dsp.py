@@ -195,6 +195,10 @@ def cases():
     yield "in place", small_arch(concatenates_kv=False), small(prefill=40, decode=9), "decode"
     yield "off chip", small_arch(always_on_chip=False), small(prefill=40, decode=9), "decode"
     yield "prefill", small_arch(), small(prefill=70), "prefill"
+    deep = decoder("deep", "llama2-7b", **{**SMALL, "layers": 12}, prefill=70, decode=4)
+    yield "deep", small_arch(), deep, "decode"
+    yield "deep", small_arch(), deep, "prefill"
+    yield "deep off chip", small_arch(always_on_chip=False), deep, "decode"
     yield "opt", small_arch(cores=3), small("opt-6.7b", prefill=40, decode=9), "decode"
     yield "opt off", small_arch(always_on_chip=False), small("opt-6.7b", decode=9), "decode"
     yield "opt prefill", small_arch(), small("opt-6.7b", prefill=70), "prefill"
