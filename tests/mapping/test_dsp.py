@@ -426,12 +426,14 @@ def test_slow_instruction_memory_is_charged():
 
 def test_narrow_weights_move_fewer_bytes_at_the_same_products():
     """3, 4, 5 and 8 bits a weight: bytes follow the width."""
-    read = []
+    read, written = [], []
     for bits in (3, 4, 5, 8):
         arch = small_arch(weight_bits=(bits,), head_bits=bits)
         result = simulate_decoder(small(decode=4), arch).result
         read.append(result.counts["dram", "read", "full"])
+        written.append(result.counts["mv_buffer", "write", "full"])
         assert result.macs_effectual == small(decode=4).macs
+    assert written == pytest.approx([written[-1]] * 4, rel=1e-3)  # int8 behind the dequantiser
     steps = np.diff(read)
     assert steps[2] == pytest.approx(3 * steps[0], rel=1e-2)
     assert steps[0] == pytest.approx(steps[1], rel=1e-2)

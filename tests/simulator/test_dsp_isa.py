@@ -74,6 +74,35 @@ def test_wait_mask_counts_the_other_modules_from_the_highest_bit():
     assert (word >> 28, word >> 23 & 31, word >> 18 & 31) == (4, 0b10000, 0b00001)
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            "LD wait=MV release=MM,MV buffer=2 cross=1 bank=5 base=1 address=3 bytes=9 rows=7 "
+            "channels=8 bits=4 stride=6 metadata=2 table=1",
+            "12314005 10000003 00000009 00070804 00000006 00000002 00000001",
+        ),
+        (
+            "ST wait=MISC release=SYS buffer=3 link=1 bank=9 base=3 address=4 channels=8 bytes=64",
+            "2105a009 30000004 40000040",
+        ),
+        (
+            "MM wait=LD emit=1 sparse=1 groups=256 act=2 weight=3 out=4 passes=8 tokens=128",
+            "38024100 00020003 00040008 80000000",
+        ),
+        (
+            "MV wait=LD release=LD accumulate=1 relu=1 groups=1 vector=1 matrix=2 metadata=3",
+            "48418001 00010002 00000000 00000003",
+        ),
+        ("MISC op=4 groups=3 a=1 b=2 out=3 rows=5", "50010003 00010002 00030005"),
+        ("SYS wait=ST code=1", "f4000001"),
+    ],
+)
+def test_words_of_every_module_are_pinned(text, words):
+    """The bit layout is part of the interface: it does not move unnoticed."""
+    assert " ".join(f"{word:08x}" for word in encode(assemble(text)).tolist()) == words
+
+
 def _nested(times):
     load = Instruction(
         module=LD,
