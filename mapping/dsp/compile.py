@@ -108,24 +108,24 @@ def needed_columns(arch: DspChain, decoder: Decoder, tokens: int) -> tuple[int, 
     """Return how many columns every tile of tokens scores.
 
     With all scores asked for that is `tokens`. Otherwise the tile map keeps whole blocks: those
-    on the diagonal and, drawn once for the model's longest prompt, enough of the others below it;
-    a tile of tokens scores the union of its rows of blocks.
+    on the diagonal and enough of the others below it; a tile of tokens scores the union of the
+    rows of blocks it touches.
     """
     rows = min(arch.mm_tokens, tokens)
-    steps = -(-tokens // rows)
+    starts = range(0, tokens, rows)
     if decoder.attention_percent == 100 or arch.compression is None:
-        return (tokens,) * steps
+        return (tokens,) * len(starts)
     block = arch.compression.attention_block
     kept = block_map(-(-tokens // block), decoder.attention_percent)
-    per_tile = max(1, rows // block)
-    union = [kept[i : i + per_tile].any(axis=0).sum() for i in range(0, len(kept), per_tile)]
+    union = [kept[t // block : -(-(t + rows) // block)].any(axis=0).sum() for t in starts]
     return tuple(min(tokens, int(blocks) * block) for blocks in union)
 
 
 def block_map(blocks: int, percent: int) -> NDArray[np.bool_]:
     """Return bool[blocks, blocks]: the kept blocks of causal attention, the diagonal among them.
 
-    The share of each row of blocks is exact up to rounding; blocks are drawn from a fixed seed.
+    The share of each row of blocks is exact up to rounding. Blocks are drawn row by row from a
+    fixed seed, so a longer map begins with a shorter one.
     """
     rng = np.random.default_rng(0)
     kept = np.eye(blocks, dtype=np.bool_)

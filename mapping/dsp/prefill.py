@@ -39,7 +39,10 @@ class Prefill(Emitter):
         return -(-self.tokens // self.rows)
 
     def embed(self, node: Embed) -> Code:
-        """Fetch the tokens' rows and store them as the layers' input."""
+        """Fetch the tokens' rows, add what their positions ask for, and store them.
+
+        A model without position embeddings adds zero on the way.
+        """
         share = self.rows * self.share(node.width)
 
         def fetch(last: bool) -> Code:
@@ -52,10 +55,10 @@ class Prefill(Emitter):
 
         return self._token_tiles(fetch)
 
-    def _token_tiles(self, body: Callable[[bool], Code], axis: int = TOKEN_AXIS) -> Code:
+    def _token_tiles(self, body: Callable[[bool], Code]) -> Code:
         """Return `body(last)` of every tile of tokens, all but the last in a loop."""
         times = self.tiles_of_tokens - 1
-        loop = (Loop(axis=axis, times=times, body=body(False)),) if times else ()
+        loop = (Loop(axis=TOKEN_AXIS, times=times, body=body(False)),) if times else ()
         return (*loop, *body(True))
 
     def norm(self, node: Norm, *, after_embed: bool = False) -> Code:
@@ -110,6 +113,7 @@ class Prefill(Emitter):
                         releases=(MM, LD) if end else (MM,),
                         link=node.role == "wide",
                         base=Base.KV if node.role in ("k", "v") else Base.ACTIVATIONS,
+                        address=self.kv_place(node.role),
                     ),
                 )
 
@@ -136,21 +140,27 @@ class Prefill(Emitter):
         loop = (Loop(axis=HEAD_AXIS, times=heads - 1, body=head(False)),) if heads > 1 else ()
         return (self.table(self.tokens, (ST,)), *loop, *head(True))
 
-    def _token_tile(self, node: Attention, columns: int, last: bool) -> Code:
-        unit = Unit.of(self.arch, matrix=True)
+    def _cached(self, role: str) -> Callable[[int, int, bool, Waits, Waits], Instruction]:
+        """Return the LD of a tile of keys or values."""
 
         def load(
-            width: int, groups: int, opening: bool, waits: Waits, releases: Waits
+            columns: int, groups: int, opening: bool, waits: Waits, releases: Waits
         ) -> Instruction:
             return self.load(
                 Buffer.WEIGHT,
-                width * groups * self.arch.group,
+                columns * groups * self.arch.group,
                 base=Base.KV,
                 channels=self.arch.weight_channels,
                 waits=waits,
                 releases=releases,
+                address=self.kv_place(role),
                 strides={"address": (self.layout.kv_layer_lines, self.layout.kv_head_lines)},
             )
+
+        return load
+
+    def _token_tile(self, node: Attention, columns: int, last: bool) -> Code:
+        unit = Unit.of(self.arch, matrix=True)
 
         def keep(is_last: bool) -> Code:
             releases = (MM, LD) if is_last and last else (MM,)
@@ -161,7 +171,7 @@ class Prefill(Emitter):
             unit,
             columns,
             self.groups(node.size),
-            load,
+            self._cached("k"),
             module=MM,
             first=(ST,),
             done_last=(MISC,),
@@ -172,7 +182,7 @@ class Prefill(Emitter):
             unit,
             node.size,
             self.groups(columns),
-            load,
+            self._cached("v"),
             module=MM,
             first=(),
             wait_each=(ST,),

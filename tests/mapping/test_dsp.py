@@ -286,6 +286,19 @@ def test_block_map_is_causal_and_keeps_its_share(percent):
     assert (kept.sum(axis=1) == np.maximum(1, np.round(rows * percent / 100))).all()
 
 
+@pytest.mark.parametrize("block", [8, 32, 64, 96])
+def test_every_tile_of_tokens_scores_the_blocks_it_touches(block):
+    """Blocks may be smaller or larger than a tile of tokens; the diagonal is always scored."""
+    coarse = replace(VHK158.compression, attention_block=block)
+    needed = model(small(prefill=256), replace(small_arch(), compression=coarse), 30).needed(256)
+    kept = block_map(-(-256 // block), 30)
+    wanted = []
+    for tile in range(0, 256, 32):
+        columns = {c for t in range(tile, tile + 32) for c in np.flatnonzero(kept[t // block])}
+        wanted.append(min(256, block * len(columns)))
+    assert list(needed) == wanted
+
+
 def test_skipped_blocks_save_time_and_never_change_the_rest():
     """The tile map skips blocks of attention only."""
     coarse = replace(VHK158.compression, attention_block=16)

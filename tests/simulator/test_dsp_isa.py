@@ -78,9 +78,12 @@ def test_wait_mask_counts_the_other_modules_from_the_highest_bit():
     ("text", "words"),
     [
         (
-            "LD wait=MV release=MM,MV buffer=2 cross=1 bank=5 base=1 address=3 bytes=9 rows=7 "
-            "channels=8 bits=4 stride=6 metadata=2 table=1",
-            "12314005 10000003 00000009 00070804 00000006 00000002 00000001",
+            "LD wait=MV release=MM,MV buffer=2 cross=1 bank=5 address=3 bytes=9 channels=8 table=1",
+            "12314005 00000003 00000009 00000800 00000000 00000000 00000001",
+        ),
+        (
+            "LD base=1 rows=7 bits=4 stride=6 metadata=2",
+            "10000000 10000000 00000000 00070004 00000006 00000002 00000000",
         ),
         (
             "ST wait=MISC release=SYS buffer=3 link=1 bank=9 base=3 address=4 channels=8 bytes=64",
