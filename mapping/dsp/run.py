@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mapping.dsp.compile import CompiledModel, Program, Section, bucket, compile_model
+from mapping.dsp.compile import CompiledModel, Program, Section, Stage, bucket, compile_model
 from mapping.dsp.events import code_events
 from mapping.dsp.model import Attention, Decoder, Embed, Linear, Node, Norm, decoder_of, published
 from mapping.dsp.timing import VARIANTS, Timeline, busy_cycles
@@ -84,7 +84,7 @@ def simulate_decoder(
         cycles=sum(phase.cycles for phase in phases),
         counts=add([phase.counts for phase in phases]),
         per_op=np.concatenate([phase.rows for phase in phases]),
-        notes=(*notes, *decoder.notes, *_gaps(arch, phases)),
+        notes=(*notes, *decoder.notes, *_sustained(arch, phases)),
         provenance=Provenance(
             workload_digest=graph.digest(),
             arch_digest=arch.digest(),
@@ -116,11 +116,12 @@ def _label(graph: WorkloadGraph, percent: int) -> str:
     sparse = [w for w in weights if w.parameter and not isinstance(w.sparsity, Dense)]
     if percent < 100:
         return "published compression"
-    labels = sorted({str(weight.sparsity) for weight in sparse})
-    return ", ".join(label for label in labels if len(label) < 32) or "dense"
+    labels = {str(weight.sparsity) for weight in sparse}
+    # A structure with one N for every row is too long a label.
+    return ", ".join(sorted(x if len(x) < 32 else "rows of N:16" for x in labels)) or "dense"
 
 
-def _gaps(arch: DspChain, phases: abc.Sequence[_Phase]) -> tuple[str, ...]:
+def _sustained(arch: DspChain, phases: abc.Sequence[_Phase]) -> tuple[str, ...]:
     if arch.sustained == 1:
         return ()
     seconds = ", ".join(f"{p.name} {p.cycles / arch.clock_hz:.4g} s" for p in phases)
@@ -187,18 +188,16 @@ def _phase(
     """Time and count the programs of a phase; rows are nodes, layer after layer."""
     shares = {variant: _total(timeline, programs, variant) for variant in VARIANTS}
     nodes = [
-        (section, node, stage.times)
+        node
         for stage in programs[0][0].stages
         for layer in range(stage.times)
-        for section, node in zip(
-            stage.sections, _nodes(model.decoder, stage.first, layer, stage.sections), strict=True
-        )
+        for node in _nodes(model.decoder, stage, layer)
     ]
     columns = _columns(programs)
     known: dict[tuple[int, ...], tuple[dict[Event, int], dict[Module, int]]] = {}
     rows = np.zeros(len(nodes) + 1, dtype=OP_RECORD)
     counts, busy = [], Counter[Module]()
-    for index, (_, node, _) in enumerate(nodes):
+    for index, node in enumerate(nodes):
         codes = columns[index]
         key = tuple(id(section.code) for section, _ in codes)
         if key not in known:
@@ -230,12 +229,10 @@ def _total(timeline: Timeline, programs: abc.Sequence[tuple[Program, int]], vari
     return np.asarray(np.sum(parts, axis=0))
 
 
-def _nodes(
-    decoder: Decoder, first: int | None, layer: int, sections: abc.Sequence[Section]
-) -> abc.Sequence[Node]:
-    if first is None:
-        return [section.node for section in sections]
-    return decoder.layers[first + layer]
+def _nodes(decoder: Decoder, stage: Stage, layer: int) -> abc.Sequence[Node]:
+    if stage.first is None:
+        return [section.node for section in stage.sections]
+    return decoder.layers[stage.first + layer]
 
 
 def _columns(
