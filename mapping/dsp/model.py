@@ -27,6 +27,7 @@ __all__ = [
     "decoder_of",
     "kept_rows",
     "published",
+    "skippable",
 ]
 
 
@@ -133,13 +134,18 @@ _LAYER = re.compile(r"\.layers\.(\d+)\.")
 PHASES: Final = ("prefill", "decode")
 
 
+def skippable(sparsity: Sparsity) -> bool:
+    """Whether the chains skip the zeros of a structure: N:M along the reduction, M dividing 16."""
+    return isinstance(sparsity, NofM) and sparsity.axis is None and 16 % sparsity.m == 0
+
+
 def kept_rows(sparsity: Sparsity, name: str, n: int) -> dict[int, int]:
     """Return output rows by their N of 16.
 
     N:M with M dividing 16 keeps N * 16 / M of 16; other structures keep their zeros' place and
     run dense. Raises ValueError naming weight and N if the chains cannot hold such a row.
     """
-    if not isinstance(sparsity, NofM) or sparsity.axis is not None or 16 % sparsity.m:
+    if not isinstance(sparsity, NofM) or not skippable(sparsity):
         return {16: n}
     values = (sparsity.n,) * n if isinstance(sparsity.n, int) else sparsity.n
     rows = Counter(kept * 16 // sparsity.m for kept in values)

@@ -11,7 +11,17 @@ from numpy.typing import NDArray
 
 from mapping.dsp.compile import CompiledModel, Program, Section, Stage, bucket, compile_model
 from mapping.dsp.events import code_events
-from mapping.dsp.model import Attention, Decoder, Embed, Linear, Node, Norm, decoder_of, published
+from mapping.dsp.model import (
+    Attention,
+    Decoder,
+    Embed,
+    Linear,
+    Node,
+    Norm,
+    decoder_of,
+    published,
+    skippable,
+)
 from mapping.dsp.timing import VARIANTS, Timeline, busy_cycles
 from mapping.types import MapperResult
 from simulator.arch.dsp_chain import DspChain
@@ -84,7 +94,7 @@ def simulate_decoder(
         cycles=sum(phase.cycles for phase in phases),
         counts=add([phase.counts for phase in phases]),
         per_op=np.concatenate([phase.rows for phase in phases]),
-        notes=(*notes, *decoder.notes, *_sustained(arch, phases)),
+        notes=(*notes, *decoder.notes, *_gated(used), *_sustained(arch, phases)),
         provenance=Provenance(
             workload_digest=graph.digest(),
             arch_digest=arch.digest(),
@@ -119,6 +129,23 @@ def _label(graph: WorkloadGraph, percent: int) -> str:
     labels = {str(weight.sparsity) for weight in sparse}
     # A structure with one N for every row is too long a label.
     return ", ".join(sorted(x if len(x) < 32 else "rows of N:16" for x in labels)) or "dense"
+
+
+def _gated(graph: WorkloadGraph) -> tuple[str, ...]:
+    """Return a sentence about weights whose zeros save no time."""
+    weights = {op.inputs[1]: graph.tensors[op.inputs[1]] for op in graph.gemm_ops}
+    found = [
+        weight
+        for weight in weights.values()
+        if weight.parameter
+        and not isinstance(weight.sparsity, Dense)
+        and not skippable(weight.sparsity)
+    ]
+    if not found:
+        return ()
+    why = "the chains skip only N:M along the reduction with M dividing 16"
+    what = f"{len(found)} weights ({found[0].name}, ...) with {found[0].sparsity} zeros"
+    return (f"{what} run at dense time, zeros gated: {why}",)
 
 
 def _sustained(arch: DspChain, phases: abc.Sequence[_Phase]) -> tuple[str, ...]:

@@ -452,6 +452,18 @@ def test_narrow_weights_move_fewer_bytes_at_the_same_products():
     assert steps[0] == pytest.approx(steps[1], rel=1e-2)
 
 
+def test_zeros_that_save_no_time_are_named():
+    """Unstructured weights run at dense time with a sentence; their products count as gated."""
+    graph = small(decode=4)
+    dense, gated = (
+        simulate_decoder(g, small_arch()).result for g in (graph, graph.sparsify(Unstructured(0.5)))
+    )
+    assert gated.cycles == dense.cycles
+    assert gated.counts["mac", "int8", "full"] < dense.counts["mac", "int8", "full"]
+    assert any("unstructured:0.5 zeros run at dense time" in note for note in gated.notes)
+    assert not any("dense time" in note for note in dense.notes)
+
+
 def test_more_zeros_never_take_longer():
     """Fewer kept weights, fewer cycles."""
     cycles = [
