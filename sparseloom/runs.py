@@ -7,7 +7,7 @@ from typing import Any
 
 from cost_models import Cost, price
 from mapping import MapperResult, map_graph
-from simulator.arch import NMArray
+from simulator.arch import Accelerator
 from simulator.arch.load import load_arch
 from simulator.result import Result
 from simulator.simulate import simulate
@@ -36,7 +36,7 @@ class Run:
 
     arch_name: str
     method: str | None = None
-    arch: NMArray
+    arch: Accelerator
     graph: WorkloadGraph
     sparsity: Sparsity
     mapped: MapperResult
@@ -64,7 +64,7 @@ class Run:
 
 
 def _once(
-    graph: WorkloadGraph, arch_name: str, arch: NMArray, seed: int, on_op: OnOp | None
+    graph: WorkloadGraph, arch_name: str, arch: Accelerator, seed: int, on_op: OnOp | None
 ) -> dict[str, Any]:
     mapped = map_graph(graph, arch, on_op=on_op)
     result = simulate(mapped.schedule, arch, seed=seed)
@@ -81,7 +81,7 @@ def _once(
 def run(
     source: str | Path | WorkloadGraph,
     *,
-    arch: str | Path | NMArray,
+    arch: str | Path | Accelerator,
     sparsity: str | Sparsity = "dense",
     baseline: str | None = None,
     memory: str | None = None,
@@ -111,7 +111,7 @@ def run(
         raise ValueError(f"Method {method!r} is a training method: it needs phase train")
     structure = parse(sparsity) if isinstance(sparsity, str) else sparsity
     machine = load_arch(arch, **({"memory": memory} if memory else {}))
-    arch_name = "custom" if isinstance(arch, NMArray) else str(arch)
+    arch_name = "custom" if isinstance(arch, Accelerator) else str(arch)
     given = {key: value for key, value in options.items() if value is not None}
     if phase == "train" and source in TRAINED_SMALL:
         given.setdefault("image", TRAINED_SMALL[str(source)])

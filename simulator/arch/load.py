@@ -11,12 +11,11 @@ from typing import Any, Final
 
 import yaml
 
-from simulator.arch.nm_array import NMArray
+from simulator.arch.accelerator import MACHINES, Accelerator
 from workloads.canonical import Spec
 
-__all__ = ["MACHINES", "PRESETS", "ArchFile", "load_arch", "preset_file", "read_arch_file"]
+__all__ = ["PRESETS", "ArchFile", "load_arch", "preset_file", "read_arch_file"]
 
-MACHINES: Final[Mapping[str, type[NMArray]]] = {"nm_array": NMArray}
 _FOLDER = Path(__file__).parent / "presets"
 PRESETS: Final = tuple(sorted(path.stem for path in _FOLDER.glob("*.yaml")))
 _KEYS = ("machine", "summary", "base", "parameters")
@@ -34,16 +33,17 @@ class ArchFile(Spec):
     lines: dict[str, int]
 
 
-def load_arch(source: str | Path | NMArray, **overrides: Any) -> NMArray:
+def load_arch(source: str | Path | Accelerator, **overrides: Any) -> Accelerator:
     """Return the machine of a preset name, a YAML file or parameters, with fields overridden.
 
     Overrides take field names; a nested field takes a mapping (`dram={"latency_cycles": 0}`).
     Raises ValueError naming file, line and key for anything unknown, mistyped or out of range.
     """
-    if isinstance(source, NMArray):
+    if isinstance(source, Accelerator):
+        (machine,) = (name for name, kind in MACHINES.items() if type(source) is kind)
         values: dict[str, Any] = _plain(source)
         file = ArchFile(
-            name="arch", machine="nm_array", summary="", values=values, sources={}, lines={}
+            name="arch", machine=machine, summary="", values=values, sources={}, lines={}
         )
     else:
         file = read_arch_file(source)
@@ -164,7 +164,7 @@ def _key_lines(node: yaml.Node | None, prefix: str = "") -> dict[str, int]:
     return lines
 
 
-def _validate(file: ArchFile, values: dict[str, Any]) -> NMArray:
+def _validate(file: ArchFile, values: dict[str, Any]) -> Accelerator:
     from pydantic import TypeAdapter, ValidationError
 
     machine = MACHINES[file.machine]
