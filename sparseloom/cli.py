@@ -72,6 +72,10 @@ Inputs = Annotated[
     list[str] | None,
     typer.Option("--input", help="ONNX: shape of an input, NAME=1x3x48x320; may be repeated."),
 ]
+Record = Annotated[
+    Path | None,
+    typer.Option(help="ONNX: run the model on this image or .npy, and keep its zeros as masks."),
+]
 Memory = Annotated[
     str | None, typer.Option(help="modelled, steady or ideal (only array time counts).")
 ]
@@ -150,6 +154,7 @@ def run(
     image: Image = None,
     length: Length = None,
     inputs: Inputs = None,
+    record: Record = None,
     memory: Memory = None,
     first_layer: FirstLayer = False,
     phase: Phase = "infer",
@@ -182,6 +187,7 @@ def run(
         image=image,
         length=length,
         inputs=_shapes(inputs),
+        record=str(record) if record else None,
     )
     document = done.to_json()
     written = _write(document, out) if out else ()
