@@ -122,7 +122,7 @@ def test_record_of_an_image_needs_a_model_of_one_image(tmp_path):
     with pytest.raises(WorkloadError, match=r"the model's input of shape \(2, 3\) is no image"):
         load_onnx(flat, record=tmp_path / "picture.png")
     two = model([node("Add", ["x", "z"], ["y"])], {"x": (1, 3, 4, 4), "z": (1, 3, 4, 4)})
-    with pytest.raises(WorkloadError, match="the model has inputs x, z; give an .npz"):
+    with pytest.raises(WorkloadError, match=r"the model has inputs x, z; give an \.npz"):
         load_onnx(saved(two, tmp_path, "two.onnx"), record=tmp_path / "picture.png")
 
 
