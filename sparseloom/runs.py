@@ -8,13 +8,13 @@ from typing import Any
 from cost_models import Cost, price
 from mapping import MapperResult, map_graph
 from simulator.arch import NMArray
-from simulator.arch.load import load_arch
+from simulator.arch.load import PRESETS, load_arch, read_arch_file
 from simulator.result import Result
 from simulator.simulate import simulate
 from workloads.frontends import load
-from workloads.graph import WorkloadGraph
+from workloads.graph import Phase, WorkloadGraph
 from workloads.pruning import sparsify
-from workloads.sparsity import Dense, Sparsity, parse
+from workloads.sparsity import Dense, NofM, Sparsity, parse
 from workloads.training import Method
 
 __all__ = ["BASELINES", "PHASES", "Run", "run"]
@@ -61,6 +61,27 @@ class Run:
         from sparseloom.outputs import write_run
 
         return write_run(self.to_json(), Path(folder))
+
+
+def _check_trainer(graph: WorkloadGraph, machine: NMArray, arch_name: str) -> None:
+    """Refuse, before the work, a machine without the units or the selector the step needs."""
+    units = machine.training
+    if units is None:
+        able = [name for name in PRESETS if read_arch_file(name).values.get("training")]
+        raise ValueError(
+            f"Phase train needs an arch with `training` units (sore, wuve), which {arch_name!r} "
+            f"has not; presets that have them: {', '.join(able) or 'none'}"
+        )
+    for op in graph.ops:
+        kept = graph.tensors[op.output].sparsity
+        if op.phase is not Phase.SELECT or not isinstance(kept, NofM):
+            continue
+        if not (isinstance(kept.n, int) and units.sore.selects(kept.n, kept.m)):
+            raise ValueError(
+                f"Op {op.name!r} (select pass) keeps {kept.n}:{kept.m}, but the SORE of "
+                f"{arch_name!r} keeps N of 1 to max_n = {units.sore.max_n} in groups of M up to "
+                f"max_m = {units.sore.max_m}"
+            )
 
 
 def _once(
@@ -123,6 +144,7 @@ def run(
             sparsity=None if isinstance(structure, Dense) else structure,
             first_layer=first_layer,
         )
+        _check_trainer(graph, machine, arch_name)
         dense, method = dense.training(Method.DENSE), chosen.value
     else:
         graph = sparsify(dense, structure, first_layer=first_layer)
