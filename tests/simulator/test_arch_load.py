@@ -51,10 +51,13 @@ def test_parameters_pass_through_unchanged():
     ("overrides", "sentence"),
     [
         ({"rowz": 3}, r"^systolic: unknown key 'rowz'; known: rows, cols, max_m"),
-        ({"training": {"selector": 1}}, r"unknown key 'training\.selector'; known: sore, wuve"),
         (
-            {"training": {"sore": {"width": 1}}},
-            r"unknown key 'training\.sore\.width'; known: lanes",
+            {"training": {**TRAINING, "selector": 1}},
+            r"unknown key 'training\.selector'; known: sore, wuve, pregenerate",
+        ),
+        (
+            {"training": {**TRAINING, "sore": {**TRAINING["sore"], "width": 1}}},
+            r"unknown key 'training\.sore\.width'; known: lanes, max_n",
         ),
         ({"dram": {"bw": 3}}, r"unknown key 'dram\.bw'; known: bandwidth_bytes_per_s, latency"),
         ({"rows": "x"}, r"^systolic: rows is 'x': input should be a valid integer"),
