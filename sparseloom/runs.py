@@ -7,14 +7,14 @@ from typing import Any
 
 from cost_models import Cost, price
 from mapping import MapperResult, map_graph
-from simulator.arch import Accelerator
-from simulator.arch.load import load_arch
+from simulator.arch import Accelerator, NMArray
+from simulator.arch.load import PRESETS, load_arch, read_arch_file
 from simulator.result import Result
 from simulator.simulate import simulate
 from workloads.frontends import load
-from workloads.graph import WorkloadGraph
+from workloads.graph import Phase, WorkloadGraph
 from workloads.pruning import sparsify
-from workloads.sparsity import Dense, Sparsity, parse
+from workloads.sparsity import Dense, NofM, Sparsity, parse
 from workloads.training import Method
 
 __all__ = ["BASELINES", "PHASES", "Prepared", "Run", "prepared", "run"]
@@ -106,6 +106,27 @@ def prepared(
     return Prepared(graph=graph, dense=dense, sparsity=structure, method=method, options=given)
 
 
+def _check_trainer(graph: WorkloadGraph, machine: Accelerator, arch_name: str) -> None:
+    """Refuse, before the work, a machine without the units or the selector the step needs."""
+    units = machine.training if isinstance(machine, NMArray) else None
+    if units is None:
+        able = [name for name in PRESETS if read_arch_file(name).values.get("training")]
+        raise ValueError(
+            f"Phase train needs an arch with `training` units (sore, wuve), which {arch_name!r} "
+            f"has not; presets that have them: {', '.join(able) or 'none'}"
+        )
+    for op in graph.ops:
+        kept = graph.tensors[op.output].sparsity
+        if op.phase is not Phase.SELECT or not isinstance(kept, NofM):
+            continue
+        if not (isinstance(kept.n, int) and units.sore.selects(kept.n, kept.m)):
+            raise ValueError(
+                f"Op {op.name!r} (select pass) keeps {kept.n}:{kept.m}, but the SORE of "
+                f"{arch_name!r} keeps N of 1 to max_n = {units.sore.max_n} in groups of M up to "
+                f"max_m = {units.sore.max_m}"
+            )
+
+
 def _once(
     graph: WorkloadGraph, arch_name: str, arch: Accelerator, seed: int, on_op: OnOp | None
 ) -> dict[str, Any]:
@@ -153,6 +174,8 @@ def run(
     ready = prepared(
         source, sparsity, first_layer=first_layer, phase=phase, method=method, options=options
     )
+    if ready.method:
+        _check_trainer(ready.graph, machine, arch_name)
     beside = None
     if baseline:
         beside = Run(

@@ -7,7 +7,7 @@ another preset's parameters first. Every preset number carries its source.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from simulator.arch.accelerator import MACHINES, Accelerator
 from workloads.canonical import Spec
@@ -160,7 +160,8 @@ def _owner(machine: type, loc: tuple[Any, ...]) -> Any:
     """Return the dataclass that the last part of `loc` would be a field of."""
     owner: Any = machine
     for part in loc[:-1]:
-        owner = next(f.type for f in fields(owner) if f.name == part)
+        kind = next(f.type for f in fields(owner) if f.name == part)
+        owner = next(t for t in (kind, *get_args(kind)) if is_dataclass(t))  # it may be optional
     return owner
 
 
