@@ -293,9 +293,10 @@ def rtl(
 ) -> None:
     """Write the machine's Verilog and its parameters."""
     from rtl.export import export
+    from simulator.arch.accelerator import with_rtl
     from simulator.arch.load import load_arch
 
-    machine = load_arch(arch)
+    machine = with_rtl(load_arch(arch))
     done = export(machine, out)
     files = [str(done.verilog), str(done.parameters)]
     if as_json:
@@ -317,12 +318,13 @@ def cosim(
 ) -> None:
     """Run the machine's RTL beside the simulator: same bits, cycles and counters, or exit 1."""
     from rtl.cosim import cosimulate
+    from simulator.arch.accelerator import with_rtl
     from simulator.arch.load import load_arch
     from sparseloom.progress import progress
 
     with progress("co-simulating", points) as step:
         found = cosimulate(
-            load_arch(arch),
+            with_rtl(load_arch(arch)),
             points=points,
             seed=seed,
             engine=engine.value,
