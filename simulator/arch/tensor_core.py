@@ -40,10 +40,10 @@ class TensorCore(ModelOnly):
             raise ValueError(f"TensorCore kept must be 1 to max_m = {self.max_m}, not {self.kept}")
         for side in ("act", "weight"):
             rate = getattr(self, f"{side}_bytes_per_cycle")
-            if 8 * self.peak_macs_per_cycle % (rate * self.operand_bits):
+            if self.peak_macs_per_cycle * self.operand_bits % (8 * rate):
                 raise ValueError(
-                    f"TensorCore {side}_bytes_per_cycle must be whole operands that divide "
-                    f"{self.peak_macs_per_cycle} multipliers, not {rate}"
+                    f"TensorCore {side}_bytes_per_cycle must share the "
+                    f"{self.peak_macs_per_cycle} multipliers evenly, not {rate}"
                 )
 
     @property
@@ -54,12 +54,12 @@ class TensorCore(ModelOnly):
     @property
     def tile_m(self) -> int:
         """Rows of the tile of sums: the products that share one weight."""
-        return 8 * self.peak_macs_per_cycle // (self.weight_bytes_per_cycle * self.operand_bits)
+        return self.peak_macs_per_cycle * self.operand_bits // (8 * self.weight_bytes_per_cycle)
 
     @property
     def tile_n(self) -> int:
         """Columns of the tile of sums: the products that share one activation."""
-        return 8 * self.peak_macs_per_cycle // (self.act_bytes_per_cycle * self.operand_bits)
+        return self.peak_macs_per_cycle * self.operand_bits // (8 * self.act_bytes_per_cycle)
 
     @property
     def skips(self) -> str:

@@ -39,7 +39,7 @@ def _stationary(arch: FlexDpe, product: Product, flow: Dataflow) -> Work:
     else:
         still, moving, streams, names = product.act, product.weight, g.n, ("act", "weight")
     slices = list(_slices(still, g, arch.dpe_size))
-    streaming = streams * sum(-(-s.nonzeros // pes) * s.count for s in slices)
+    passes = sum(-(-s.nonzeros // pes) * s.count for s in slices)
     load = -(-still.nonzeros // arch.loads_per_cycle)
     drain = arch.tree_depth * -(-still.nonzeros // pes)
     streamed = streams * sum(-(-s.nonzeros // pes) * s.count * s.depth for s in slices)
@@ -48,8 +48,8 @@ def _stationary(arch: FlexDpe, product: Product, flow: Dataflow) -> Work:
     slots = streams * still.nonzeros
     sums = product.outputs * -(-g.k // arch.dpe_size)
     return Work(
-        cycles=load + streaming + drain,
-        busy=streaming,
+        cycles=load + streams * passes + drain,
+        busy=streams * passes,
         macs=product.pairs,
         act=_in_memory(product.act, bits),
         weight=_in_memory(product.weight, bits),
@@ -63,8 +63,8 @@ def _stationary(arch: FlexDpe, product: Product, flow: Dataflow) -> Work:
         },
         detail={
             "dataflow": flow.value,
-            "nm": f"{float(still.density):.3g} stays",
-            "tile": f"{arch.dpe_size} deep, {len(slices)} kinds of slice",
+            "nm": f"density {float(still.density):.3g}",
+            "tile": f"{sum(s.count for s in slices)} slices, {passes} passes",
         },
     )
 
