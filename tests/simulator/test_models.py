@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from mapping import map_graph
 from simulator.arch.load import load_arch
@@ -72,6 +73,18 @@ def test_dstc_expectation_is_the_mean_over_masks(structure):
     drawn = run("dstc-like", 32, k, 32, weight=Explicit(mask), **UNBOUND)
     expected = run("dstc-like", 32, k, 32, weight=structure, **UNBOUND)
     assert expected.cycles == pytest.approx(drawn.cycles, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("structure", "law"),
+    [(NofM(1, 2), stats.binom(32, 0.5)), (Unstructured(0.5), stats.hypergeom(64, 32, 32))],
+)
+def test_dstc_small_tensors_follow_their_own_law(structure, law):
+    # Dense activations fill four narrow steps of eight lanes, or two wide ones of sixteen.
+    x = np.arange(33)
+    mean = float((law.pmf(x) * np.minimum(4 * -(-x // 16), 2 * -(-x // 8))).sum())
+    found = run("dstc-like", 128_000, 2, 32, weight=structure, **UNBOUND)
+    assert found.cycles == np.ceil(round(2000 * mean, 6))
 
 
 def test_dstc_accumulators_bound_products_and_drain():
@@ -172,6 +185,11 @@ def test_flexible_takes_any_quota_up_to_its_limit():
     assert time == {4: 8 * 1040, 64: 8 * 65, 65: 8 * 4160}
 
 
+def test_tensor_core_last_group_keeps_what_it_can_hold():
+    time = {k: run("stc-like", 128, k, 64, weight=NofM(2, 4)).array_busy // 8 for k in (4, 5, 6, 7)}
+    assert time == {4: 2, 5: 3, 6: 4, 7: 4}
+
+
 def test_tensor_core_port_delivers_every_operand_once_a_tile():
     done = run("stc-dual", 130, 64, 70, NofM(1, 8), Unstructured(0.25), port_bytes_per_cycle=3)
     act_bits, weight_bits = 130 * 64 * (8 // 4 + 1), 70 * 64 * (8 // 8 + 1)
@@ -235,7 +253,7 @@ def test_model_says_which_zeros_buy_nothing(arch):
 
 
 def test_least_packed_is_plain_when_a_bit_a_position_does_not_pay():
-    assert least_packed(64, 56, 8).bits == 64 * 8
+    assert least_packed(64, 60, 8).bits == least_packed(64, 56, 8).bits == 64 * 8
     assert least_packed(64, 55, 8).bits == 55 * 8 + 64
     assert least_packed(64, 0, 8).metadata_bits == 64
 
