@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 
+from mapping import closed_form
 from mapping import graph as nm_array
 from mapping.types import MapperResult
-from simulator.arch import Accelerator
+from simulator.arch import Accelerator, NMArray
 from workloads.graph import WorkloadGraph
 
 __all__ = ["map_graph"]
@@ -22,4 +23,6 @@ def map_graph(
     Raises ValueError for an unknown mapper and NoMapping for an operator that fits no buffer.
     `on_op` is called with each operator's name when it is mapped.
     """
-    return nm_array.map_graph(graph, arch, mapper=mapper, on_op=on_op)
+    if isinstance(arch, NMArray):
+        return nm_array.map_graph(graph, arch, mapper=mapper, on_op=on_op)
+    return closed_form.map_graph(graph, arch, mapper=mapper, on_op=on_op)

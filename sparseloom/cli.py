@@ -299,9 +299,10 @@ def rtl(
 ) -> None:
     """Write the Verilog and parameters of the machine's units: array and, if any, SORE and WUVE."""
     from rtl.export import export, units
+    from simulator.arch.accelerator import with_rtl
     from simulator.arch.load import load_arch
 
-    machine = load_arch(arch)
+    machine = with_rtl(load_arch(arch))
     done = [export(unit, out) for unit in units(machine)]
     files = [str(file) for paths in done for file in (paths.verilog, paths.parameters)]
     if as_json:
@@ -332,12 +333,13 @@ def cosim(
     Points are dealt out to the array and, if the machine can train, its SORE and its WUVE.
     """
     from rtl.cosim import cosimulate
+    from simulator.arch.accelerator import with_rtl
     from simulator.arch.load import load_arch
     from sparseloom.progress import progress
 
     with progress("co-simulating", points) as step:
         found = cosimulate(
-            load_arch(arch),
+            with_rtl(load_arch(arch)),
             points=points,
             seed=seed,
             engine=engine.value,

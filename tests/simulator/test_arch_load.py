@@ -88,7 +88,7 @@ def test_bad_override_is_named_with_what_is_allowed(overrides, sentence):
             r"a\.yaml: NMArray rows must be",
         ),
         ("base: sat-vcu1525\nparameters:\n  rowz: 2\n", r"a\.yaml, line 3: unknown key 'rowz'"),
-        ("base: sat\n", r"a\.yaml, line 1: unknown base 'sat'; known: nm-tiny"),
+        ("base: sat\n", r"a\.yaml, line 1: unknown base 'sat'; known: .*nm-tiny"),
         ("machine: tpu\n", r"a\.yaml, line 1: unknown machine 'tpu'; known: nm_array"),
         ("colour: red\n", r"a\.yaml, line 1: unknown key 'colour'; known: machine"),
         ("machine: nm_array\nparameters: {rows: 2}\n", r"a\.yaml: parameter 'cols' is missing"),
@@ -108,7 +108,7 @@ def test_bad_machine_file_is_named_with_line_and_key(tmp_path, text, sentence):
 
 
 def test_unknown_preset_lists_the_known_ones():
-    with pytest.raises(ValueError, match=r"Unknown arch 'sta'; known presets: nm-tiny, sat"):
+    with pytest.raises(ValueError, match=r"Unknown arch 'sta'; known presets: .*nm-tiny, sat"):
         load_arch("sta")
 
 
