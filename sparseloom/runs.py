@@ -15,7 +15,8 @@ from workloads.frontends import load
 from workloads.graph import WorkloadGraph
 from workloads.pruning import sparsify
 from workloads.sparsity import Dense, Sparsity, parse
-from workloads.training import Method
+from workloads.training import Method, unfold_batch_norms
+from workloads.zoo import BATCH_NORMED
 
 __all__ = ["BASELINES", "PHASES", "Run", "run"]
 
@@ -95,7 +96,8 @@ def run(
     """Load, sparsify, map, simulate and price `source` on `arch`.
 
     With phase="train" the workload is one training step by `method` (dense, sr-ste, sdgp or
-    bdwp; bdwp by default, dense if the weights are), and its dense baseline is method dense.
+    bdwp; bdwp by default, dense if the weights are), and its dense baseline is method dense. Networks
+    of the zoo train with the batch norms that are folded for inference.
 
     `sparsity` goes on the weights; the first layer stays dense unless `first_layer`. With
     baseline="dense" the same workload also runs dense on the same array. Options are those of
@@ -117,6 +119,7 @@ def run(
         given.setdefault("image", TRAINED_SMALL[str(source)])
     dense = load(source, **given)
     if phase == "train":
+        dense = unfold_batch_norms(dense) if source in BATCH_NORMED else dense
         chosen = Method(method or ("dense" if isinstance(structure, Dense) else "bdwp"))
         graph = dense.training(
             chosen,
