@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Final
 from sparseloom import canvas
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = ["FIGURES", "draw"]

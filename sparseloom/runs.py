@@ -96,8 +96,8 @@ def run(
     """Load, sparsify, map, simulate and price `source` on `arch`.
 
     With phase="train" the workload is one training step by `method` (dense, sr-ste, sdgp or
-    bdwp; bdwp by default, dense if the weights are), and its dense baseline is method dense. Networks
-    of the zoo train with the batch norms that are folded for inference.
+    bdwp; bdwp by default, dense if the weights are), and its dense baseline is method dense.
+    Networks of the zoo train with the batch norms that are folded for inference.
 
     `sparsity` goes on the weights; the first layer stays dense unless `first_layer`. With
     baseline="dense" the same workload also runs dense on the same array. Options are those of

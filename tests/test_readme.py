@@ -35,6 +35,21 @@ def test_python_example_prints_what_the_readme_says(capsys):
     assert lines(capsys.readouterr().out) == lines(block("console", 1))
 
 
+def test_training_command_prints_what_the_readme_says(capsys):
+    (command,) = re.findall(r"^    sparseloom (run .* --phase train .*)$", README, flags=re.M)
+    assert invoke(command.split()) == 0
+    assert lines(capsys.readouterr().out) == lines(block("console", 2))
+
+
+@pytest.mark.slow
+def test_training_table_is_what_reproduce_prints(capsys):
+    assert invoke(["reproduce", "sat"]) == 0
+    printed = lines(capsys.readouterr().out)
+    table = lines(block("console", 3))
+    start = printed.index(table[0])
+    assert printed[start : start + len(table)] == table
+
+
 def test_machine_file_example_is_a_machine(tmp_path, capsys):
     path = tmp_path / "machine.yaml"
     path.write_text(block("yaml"))

@@ -29,6 +29,11 @@ EQUAL_PRODUCTS: Final = (
 """Speed-ups if FF, BP and WU had equal products and every weight were sparse: variant, bound and
 where it comes from."""
 
+ASSUMED: Final = (
+    "The networks, the array's size, clock and precision are assumed: the publication's per-layer "
+    "tables are not public."
+)
+
 
 def _bounds(study: TrainingStudy) -> tuple[Row, ...]:
     return tuple(
@@ -80,7 +85,6 @@ def section(
         ),
         sentences=(
             *conclude(study, effects),
-            "The networks, the array's size, clock and precision are assumed: the publication's "
-            "per-layer tables are not public.",
+            ASSUMED,
         ),
     )

@@ -39,20 +39,29 @@ def verdict(study: TrainingStudy, effects: Sequence[Effect], tolerance: float = 
 
 def conclude(study: TrainingStudy, effects: Sequence[Effect]) -> tuple[str, ...]:
     """Return the sentences that sum the study up."""
-    average, bound = study.average(), study.average_bound()
-    sentences = [
-        f"On average over {len(study.averaged)} networks {BDWP} makes a training step "
-        f"{average:.2f}x as fast as dense training on the same array; {PUBLISHED:.2f}x is "
-        f"published, an error of {error(study):+.1%}, {verdict(study, effects)}.",
-        f"Their products alone would allow {bound:.2f}x: weight gradients, first layers (which "
-        "have no BP) and products of two activations stay dense.",
-    ]
-    large = [effect for effect in effects if abs(effect.change) >= SMALL]
+    sentences = [_result(study, effects), _bound(study)]
+    large = dict.fromkeys(e.name for e in effects if abs(e.change) >= SMALL)
+    small = [name for name in dict.fromkeys(e.name for e in effects) if name not in large]
     if large:
-        listed = ", ".join(f"{e.name} ({e.setting}) {e.change:+.1%}" for e in large[:4])
+        moved = [e for e in effects if e.name in large][:4]
+        listed = ", ".join(f"{e.name} ({e.setting}) {e.change:+.1%}" for e in moved)
         sentences.append(f"What moves the average most: {listed}.")
-    small = dict.fromkeys(e.name for e in effects) - dict.fromkeys(e.name for e in large).keys()
     if small:
-        names = ", ".join(e for e in dict.fromkeys(e.name for e in effects) if e in small)
-        sentences.append(f"Less than {SMALL:.0%}, whatever the setting tried: {names}.")
+        sentences.append(f"Less than {SMALL:.0%}, whatever the setting tried: {', '.join(small)}.")
     return tuple(sentences)
+
+
+def _result(study: TrainingStudy, effects: Sequence[Effect]) -> str:
+    networks = ", ".join(network.title for network in study.averaged)
+    return (
+        f"On average over {networks} {BDWP} makes a training step "
+        f"{study.average():.2f}x as fast as dense training on the same array; {PUBLISHED:.2f}x is "
+        f"published, an error of {error(study):+.1%}, {verdict(study, effects)}."
+    )
+
+
+def _bound(study: TrainingStudy) -> str:
+    return (
+        f"Their products alone would allow {study.average_bound():.2f}x: weight gradients, first "
+        "layers (which have no BP) and products of two activations stay dense."
+    )

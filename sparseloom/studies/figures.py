@@ -44,7 +44,7 @@ def _vertical(axes: "Axes", x: float, label: str, colour: str, style: str) -> No
 def _values(axes: "Axes", values: Sequence[float]) -> None:
     """Write every bar's value into its foot."""
     for index, value in enumerate(values):
-        axes.text(0.03, index, f"{value:.2f}x", va="center", color="white", fontsize=8)
+        axes.text(0.03, index, f"{value:.2f}x", va="center", fontsize=8)
 
 
 def by_network(study: TrainingStudy) -> "Figure":
@@ -108,7 +108,7 @@ def by_optimisation(worths: Mapping[Network, Sequence[Optimisation]]) -> "Figure
         y = [index + (place - 1) * height for index in range(len(worths))]
         axes.barh(y, values, height=0.9 * height, color=colour, label=f"without {name}")
         for at, value in zip(y, values, strict=True):
-            axes.text(value, at, f" {value:.3g}x", va="center", fontsize=7.5)
+            axes.text(value, at, f" {value:.2f}x", va="center", fontsize=7.5)
     axes.axvline(1, color=canvas.GREY, linewidth=1)
     canvas.rows(axes, [str(network) for network in worths])
     axes.set_xlabel(f"cycles without it over cycles with all three, {BDWP} (times)")
@@ -133,7 +133,7 @@ def by_variant(study: TrainingStudy, variants: Sequence[Variant]) -> "Figure":
 def energy(study: TrainingStudy) -> "Figure":
     """Dynamic energy of a step by component, as a share of the dense step's."""
     figure, axes = canvas.figure(9, 1.2 + 0.6 * len(study.averaged))
-    names = []
+    names: list[str] = []
     used: dict[str, tuple[str, str]] = {}
     for network in study.averaged:
         whole = price(study.results[network, DENSE]).energy_pj

@@ -60,13 +60,13 @@ ASSUMPTIONS: Final = (
         touches="products",
     ),
     Assumption(
-        name="adder latency, interleave as deep",
+        name="adder latency, interleave",
         keys=("adder_latency", "precision"),
-        settings=(("8", {"adder_latency": 8, "interleave": 8}),),
+        settings=(("8 both", {"adder_latency": 8, "interleave": 8}),),
         touches="products",
     ),
     Assumption(
-        name="interleave at adder latency 4",
+        name="interleave alone",
         keys=("interleave",),
         settings=(("2", {"interleave": 2}),),
         touches="products",
@@ -80,7 +80,7 @@ ASSUMPTIONS: Final = (
     Assumption(
         name="DRAM bytes a cycle",
         keys=("dram.bandwidth_bytes_per_s", "clock_hz"),
-        settings=(("96: one channel", {"dram": {"bandwidth_bytes_per_s": 19_200_000_000}}),),
+        settings=(("96", {"dram": {"bandwidth_bytes_per_s": 19_200_000_000}}),),
         touches="both",
     ),
     Assumption(

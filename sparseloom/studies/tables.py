@@ -49,7 +49,7 @@ def by_network(study: TrainingStudy) -> Table:
 
 def by_variant(study: TrainingStudy, variants: Sequence[Variant], title: str) -> Table:
     """Return the speed-ups of several methods or patterns on every averaged network."""
-    rows = tuple(
+    rows: tuple[tuple[Cell, ...], ...] = tuple(
         (
             str(variant),
             *(study.speedup(network, variant).speedup for network in study.averaged),
