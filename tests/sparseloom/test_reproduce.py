@@ -101,8 +101,7 @@ def test_table_says_off_where_a_figure_does_not_match(scale_sim, capsys):
 def small():
     """Return the SAT section of one network at batch 1, every tolerance missed."""
     seen = []
-    found = sat.section(seen.append, networks=NETWORKS[:1], batch=1, tolerance=0.0)
-    return found, seen
+    return sat.section(seen.append, networks=NETWORKS[:1], batch=1, tolerance=0.0), seen
 
 
 def test_sat_off_by_more_than_allowed_shows_the_sensitivity(small):
@@ -115,6 +114,19 @@ def test_sat_off_by_more_than_allowed_shows_the_sensitivity(small):
     assert closest in section.rows[0].note
     assert str(NETWORKS[0]) in seen
     assert "vector lanes" in seen
+
+
+def test_command_prints_tables_and_sentences(small, monkeypatch, capsys):
+    """What the section found is on the page: the average, every network, every sentence."""
+    monkeypatch.setitem(SECTIONS, "sat", lambda _on_step: small[0])
+    assert invoke(["reproduce", "sat"]) == 0
+    page = " ".join(capsys.readouterr().out.split())
+    average = small[0].rows[0]
+    assert f"1.75x {average.ours:.2f}x {average.error:+.1%} off" in page
+    assert all(sentence in page for sentence in small[0].sentences)
+    for table in small[0].tables:
+        assert table.title in page
+        assert all(row[0] in page for row in table.rows)
 
 
 def test_sat_within_the_tolerance_varies_nothing():

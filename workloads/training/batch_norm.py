@@ -37,5 +37,7 @@ def unfold_batch_norms(graph: WorkloadGraph) -> WorkloadGraph:
         names[norm.name] = None
         ops += [replace(op, output=raw, post=()), norm]
     count = len(ops) - len(graph.ops)
-    note = f"Trains with batch norms behind {count} convolutions; their scale and shift are left out"
+    note = (
+        f"Trains with batch norms behind {count} convolutions; their scale and shift are left out"
+    )
     return replace(graph, ops=tuple(ops), tensors=tensors, notes=(*graph.notes, note))
