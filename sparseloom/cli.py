@@ -1,4 +1,4 @@
-"""The `sparseloom` command: run, list, explain, rtl, cosim and report.
+"""The `sparseloom` command: run, list, explain, rtl, cosim, reproduce and report.
 
 Results go to stdout, progress and errors to stderr. Exit code 0 is success, 2 bad input (one
 sentence, no traceback), 1 any other failure, 130 an interrupt. Libraries load inside the
@@ -369,6 +369,34 @@ def cosim(
             print(f"  {mismatch}")
     if not found.agrees:
         raise typer.Exit(1)
+
+
+@app.command()
+def reproduce(
+    sections: Annotated[
+        list[str] | None,
+        typer.Argument(help="scale-sim or sat; all if left out.", show_default=False),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show published figures beside ours: error, source, and why where they do not match."""
+    from sparseloom.progress import progress
+    from sparseloom.reproduce import reproduce as execute
+
+    with progress("reproducing") as step:
+        found = execute(sections or (), on_step=step)
+    if as_json:
+        _print_json({"sections": [section.to_json() for section in found]})
+        return
+    from sparseloom.tables import reproduction_table, study_table
+
+    console = _console()
+    for section in found:
+        console.print(reproduction_table(section))
+        for table in section.tables:
+            console.print(study_table(table))
+        for sentence in section.sentences:
+            console.print(sentence)
 
 
 @app.command()

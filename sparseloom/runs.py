@@ -15,7 +15,8 @@ from workloads.frontends import load
 from workloads.graph import Phase, WorkloadGraph
 from workloads.pruning import sparsify
 from workloads.sparsity import Dense, NofM, Sparsity, parse
-from workloads.training import Method
+from workloads.training import Method, unfold_batch_norms
+from workloads.zoo import BATCH_NORMED
 
 __all__ = ["BASELINES", "PHASES", "Prepared", "Run", "prepared", "run"]
 
@@ -97,6 +98,7 @@ def prepared(
         given.setdefault("image", TRAINED_SMALL[str(source)])
     dense = load(source, **given)
     if phase == "train":
+        dense = unfold_batch_norms(dense) if source in BATCH_NORMED else dense
         chosen = Method(method or ("dense" if isinstance(structure, Dense) else "bdwp"))
         wanted = None if isinstance(structure, Dense) else structure
         graph = dense.training(chosen, sparsity=wanted, first_layer=first_layer)
@@ -160,6 +162,7 @@ def run(
 
     With phase="train" the workload is one training step by `method` (dense, sr-ste, sdgp or
     bdwp; bdwp by default, dense if the weights are), and its dense baseline is method dense.
+    Networks of the zoo train with the batch norms that are folded for inference.
 
     `sparsity` goes on the weights; the first layer stays dense unless `first_layer`. With
     baseline="dense" the same workload also runs dense on the same array. Options are those of

@@ -7,13 +7,15 @@ another preset's parameters first. Every preset number carries its source.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Any, Final, TypeVar, get_args, overload
 
 from simulator.arch.accelerator import MACHINES, Accelerator
 from workloads.canonical import Spec
 from workloads.yaml_file import read_yaml
 
 __all__ = ["PRESETS", "ArchFile", "load_arch", "preset_file", "read_arch_file"]
+
+Machine = TypeVar("Machine", bound=Accelerator)
 
 _FOLDER = Path(__file__).parent / "presets"
 PRESETS: Final = tuple(sorted(path.stem for path in _FOLDER.glob("*.yaml")))
@@ -30,6 +32,14 @@ class ArchFile(Spec):
     values: dict[str, Any]
     sources: dict[str, str]
     lines: dict[str, int]
+
+
+@overload
+def load_arch(source: Machine, **overrides: Any) -> Machine: ...
+
+
+@overload
+def load_arch(source: str | Path | Accelerator, **overrides: Any) -> Accelerator: ...
 
 
 def load_arch(source: str | Path | Accelerator, **overrides: Any) -> Accelerator:
