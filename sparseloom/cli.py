@@ -375,7 +375,7 @@ def cosim(
 def reproduce(
     sections: Annotated[
         list[str] | None,
-        typer.Argument(help="scale-sim or sat; all if left out.", show_default=False),
+        typer.Argument(help="Sources, such as sat; all if left out.", show_default=False),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -84,7 +84,7 @@ def section(
             *([by_setting(effects)] if effects else []),
         ),
         sentences=(
-            *conclude(study, effects),
+            *conclude(study, effects, tolerance),
             ASSUMED,
         ),
     )

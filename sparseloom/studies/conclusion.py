@@ -37,9 +37,11 @@ def verdict(study: TrainingStudy, effects: Sequence[Effect], tolerance: float = 
     )
 
 
-def conclude(study: TrainingStudy, effects: Sequence[Effect]) -> tuple[str, ...]:
+def conclude(
+    study: TrainingStudy, effects: Sequence[Effect], tolerance: float = TOLERANCE
+) -> tuple[str, ...]:
     """Return the sentences that sum the study up."""
-    sentences = [_result(study, effects), _bound(study)]
+    sentences = [_result(study, verdict(study, effects, tolerance)), _bound(study)]
     large = dict.fromkeys(e.name for e in effects if abs(e.change) >= SMALL)
     small = [name for name in dict.fromkeys(e.name for e in effects) if name not in large]
     if large:
@@ -51,12 +53,12 @@ def conclude(study: TrainingStudy, effects: Sequence[Effect]) -> tuple[str, ...]
     return tuple(sentences)
 
 
-def _result(study: TrainingStudy, effects: Sequence[Effect]) -> str:
+def _result(study: TrainingStudy, judged: str) -> str:
     networks = ", ".join(network.title for network in study.averaged)
     return (
         f"On average over {networks} {BDWP} makes a training step "
         f"{study.average():.2f}x as fast as dense training on the same array; {PUBLISHED:.2f}x is "
-        f"published, an error of {error(study):+.1%}, {verdict(study, effects)}."
+        f"published, an error of {error(study):+.1%}, {judged}."
     )
 
 

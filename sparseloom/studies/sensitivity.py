@@ -60,9 +60,9 @@ ASSUMPTIONS: Final = (
         touches="products",
     ),
     Assumption(
-        name="adder latency, interleave",
+        name="adder latency = interleave",
         keys=("adder_latency", "precision"),
-        settings=(("8 both", {"adder_latency": 8, "interleave": 8}),),
+        settings=(("8", {"adder_latency": 8, "interleave": 8}),),
         touches="products",
     ),
     Assumption(
