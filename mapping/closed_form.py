@@ -6,6 +6,7 @@ results once. With memory "modelled" an operator runs in chunks, double-buffered
 """
 
 import collections.abc as abc
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -37,6 +38,7 @@ MOST_HALVINGS = 6
 COUNTED = (Dense, Unstructured, NofM, Balanced, ConstantFanIn)
 """Structures whose counts of non-zeros have a closed form wherever a machine asks for them."""
 
+Shape = tuple[int, int, int]
 Program = tuple[Block, abc.Mapping[str, int]]
 
 
@@ -102,8 +104,8 @@ def _product(
     g = op.gemm
     found = Product(
         gemm=g,
-        act=_operand(graph, arch, op.inputs[0], (g.groups, g.m, g.k)),
-        weight=_operand(graph, arch, op.inputs[1], (g.groups, g.k, g.n)),
+        act=_operand(graph, arch, graph.tensors[op.inputs[0]], (g.groups, g.m, g.k), -1),
+        weight=_operand(graph, arch, graph.tensors[op.inputs[1]], (g.groups, g.k, g.n), -2),
     )
     work = work_of(arch, found)
     for why in work.ignored:
@@ -140,23 +142,22 @@ def _moved(arch: ClosedForm, work: Work, outputs: int) -> dict[Event, int]:
 
 
 def _operand(
-    graph: WorkloadGraph, arch: ClosedForm, name: str, shape: tuple[int, int, int]
+    graph: WorkloadGraph, arch: ClosedForm, spec: TensorSpec, shape: Shape, axis: int
 ) -> Operand:
-    """Return the operand that a product reads as `shape`: (g, m, k), or (g, k, n) of weights."""
-    spec = graph.tensors[name]
-    positions = shape[0] * shape[1] * shape[2]
-    kept = nnz_of(graph, name, bits=arch.operand_bits)
+    """Return the operand that a product reads as `shape`, whose reduction is `axis`."""
+    positions = math.prod(shape)
+    kept = nnz_of(graph, spec.name, bits=arch.operand_bits)
     return Operand(
         positions=positions,
         nonzeros=round(Fraction(kept * positions, spec.size)),
         stored=min(spec.size, positions),
         sparsity=spec.sparsity,
-        mask=_mask(graph, arch, spec, shape) if kept < spec.size else None,
+        mask=_mask(graph, arch, spec, shape, axis) if kept < spec.size else None,
     )
 
 
 def _mask(
-    graph: WorkloadGraph, arch: ClosedForm, spec: TensorSpec, shape: tuple[int, int, int]
+    graph: WorkloadGraph, arch: ClosedForm, spec: TensorSpec, shape: Shape, axis: int
 ) -> NDArray[np.bool_] | None:
     """Return where an operand is not zero, bool[g, vectors, k], if the machine needs to know.
 
@@ -167,8 +168,7 @@ def _mask(
     if counted or not known or not isinstance(arch, OuterProduct | FlexDpe):
         return None
     mask = mask_of(graph, spec.name, bits=arch.operand_bits).reshape(shape)
-    second = any(op.inputs[1] == spec.name for op in graph.gemm_ops)
-    return mask.swapaxes(1, 2) if second else mask
+    return np.moveaxis(mask, axis, -1)
 
 
 def _vector(graph: WorkloadGraph, arch: ClosedForm, op: Op) -> OpSchedule:

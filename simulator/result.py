@@ -92,7 +92,7 @@ class Result(Spec):
 
     @property
     def macs_effectual(self) -> int:
-        """Multiply-accumulates whose weight is not zero."""
+        """Multiply-accumulates whose weight is not zero, nor an activation the machine knows is."""
         return int(self.per_op["macs_effectual"].sum())
 
     @property

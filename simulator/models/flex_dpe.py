@@ -45,19 +45,19 @@ def _stationary(arch: FlexDpe, product: Product, flow: Dataflow) -> Work:
     streamed = streams * sum(-(-s.nonzeros // pes) * s.count * s.depth for s in slices)
     stationary = least_packed(still.positions, still.nonzeros, bits)
     stream = least_packed(streamed, -int(-streamed * moving.density // 1), bits)
-    slots = streams * still.nonzeros
+    slots, pairs = streams * still.nonzeros, product.pairs
     sums = product.outputs * -(-g.k // arch.dpe_size)
     return Work(
         cycles=load + streams * passes + drain,
         busy=streams * passes,
-        macs=product.pairs,
+        macs=pairs,
         act=_in_memory(product.act, bits),
         weight=_in_memory(product.weight, bits),
         counts={
             **stationary.events(f"{names[0]}_buffer", "read"),
             **stream.events(f"{names[1]}_buffer", "read"),
-            ("mac", arch.precision.value, "full"): product.pairs,
-            ("mac", arch.precision.value, "gated"): slots - product.pairs,
+            ("mac", arch.precision.value, "full"): pairs,
+            ("mac", arch.precision.value, "gated"): slots - pairs,
             ("out_buffer", "read", "full"): arch.acc_bits * (sums - product.outputs),
             ("out_buffer", "write", "full"): arch.acc_bits * sums,
         },

@@ -178,6 +178,11 @@ def test_stc_runs_what_fits_two_of_four_at_that_quota(weight, quota):
     assert bool(done.notes) == (quota == "dense")
 
 
+def test_machine_that_keeps_everything_fits_every_quota():
+    done = run("stc-like", 8, 30, 2, weight=NofM(2, 3), kept=2, max_m=2)
+    assert done.per_op["nm"][0] == "2:2"
+
+
 def test_flexible_takes_any_quota_up_to_its_limit():
     time = {
         m: run("stc-flexible", 128, 4160, 64, weight=NofM(1, m)).array_busy for m in (4, 64, 65)
