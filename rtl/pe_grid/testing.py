@@ -1,0 +1,241 @@
+"""Co-simulation points of the PEGrid: drawn at random, as port words, and what the model expects."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from amaranth.hdl import Const
+from numpy.typing import NDArray
+
+from rtl.cosim.play import Observation, Stimulus, feed
+from rtl.pe_grid import shapes
+from simulator.arch import BufferParams, DramParams
+from simulator.arch.pe_grid import PEGrid, Skip, ZeroAction
+from simulator.arch.pe_job import GridJob
+from simulator.units.pe_chunks import Chunks, GridBeats, compress, grid_job, pack
+from simulator.units.pe_trace import GridStalls, run_sequence
+
+__all__ = [
+    "PAIRS",
+    "VERILATED",
+    "GridPoint",
+    "bare_grid",
+    "grid_expected",
+    "grid_stimulus",
+    "random_grid_point",
+]
+
+BUDGET_CYCLES = 120
+"""Cycles of a random job that are never exceeded, drains and stalls apart."""
+
+SLACK_CYCLES = 64
+"""Cycles beyond the worst case after which a silent grid counts as hung."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class GridPoint:
+    """Jobs run back to back, the operand beats of each, and the stalls of all."""
+
+    jobs: tuple[GridJob, ...]
+    beats: tuple[GridBeats, ...]
+    stalls: GridStalls
+
+    def __str__(self) -> str:
+        """Return one line for a report."""
+        jobs = "; ".join(f"{job.tiles} tiles of {job.chunks} chunks" for job in self.jobs)
+        return f"{jobs}; {_held(self.stalls)} cycles of delay"
+
+
+def _held(stalls: GridStalls) -> int:
+    return int(stalls.side.sum() + stalls.top.sum() + stalls.out.sum())
+
+
+def _chunk_words(rng: np.random.Generator, chunks: Chunks) -> list[list[int]]:
+    """Return a word for every lane and beat; noise stands behind the packed values."""
+    beats, lanes, length = chunks.mask.shape
+    noise = rng.integers(-128, 128, chunks.mask.shape, dtype=np.int8)
+    unused = np.arange(length) >= chunks.mask.sum(axis=2)[..., None]
+    packed, masks = np.where(unused, noise, compress(chunks)), chunks.words.tolist()
+
+    def word(beat: int, lane: int) -> int:
+        return masks[beat][lane] | int.from_bytes(packed[beat, lane].tobytes(), "little") << length
+
+    return [[word(beat, lane) for beat in range(beats)] for lane in range(lanes)]
+
+
+def _job_word(job: GridJob) -> int:
+    fields = {"chunks": job.chunks, "tiles": job.tiles}
+    return int(Const.cast(shapes.grid_job(job.arch).const(fields)).value)
+
+
+def grid_stimulus(point: GridPoint) -> Stimulus:
+    """Return the point as port words, a stream for every row and every column."""
+    rng = np.random.default_rng(0)
+    grid, stalls = point.jobs[0].arch, point.stalls
+    feeds = {"job": feed([_job_word(job) for job in point.jobs])}
+    for sides, name, lanes, delays in (
+        ([beats.side for beats in point.beats], shapes.side_name, grid.rows, stalls.side),
+        ([beats.top for beats in point.beats], shapes.top_name, grid.cols, stalls.top),
+    ):
+        words = [_chunk_words(rng, side) for side in sides]
+        for lane in range(lanes):
+            stream = [word for side in words for word in side[lane]]
+            feeds[name(lane)] = feed(stream, delays[:, lane].tolist())
+    cycles = sum(job.most_cycles for job in point.jobs) + _held(stalls)
+    return Stimulus(
+        feeds=feeds, out_delays=tuple(stalls.out.tolist()), limit_cycles=cycles + SLACK_CYCLES
+    )
+
+
+def _words(outputs: NDArray[np.int32]) -> tuple[int, ...]:
+    return tuple(int.from_bytes(beat.tobytes(), "little") for beat in outputs)
+
+
+def grid_expected(point: GridPoint) -> Observation:
+    """Return what the software model says the grid does at `point`."""
+    trace = run_sequence(point.jobs, point.beats, point.stalls)
+    side, top = trace.accept_side.T.tolist(), trace.accept_top.T.tolist()
+    counts = trace.counts
+    return Observation(
+        outputs=_words(trace.outputs),
+        accept={
+            "job": tuple(trace.accept_job.tolist()),
+            **{shapes.side_name(row): tuple(cycles) for row, cycles in enumerate(side)},
+            **{shapes.top_name(col): tuple(cycles) for col, cycles in enumerate(top)},
+        },
+        emit=tuple(trace.emit.tolist()),
+        counters={
+            "cycles": trace.cycles,
+            "array_busy": trace.array_busy,
+            **{f"pe_{cause}": cycles for cause, cycles in trace.pe_cycles.items()},
+            "effectual": trace.effectual,
+            "mac_full": counts["pe", "mac", "full"],
+            "mac_gated": counts["pe", "mac", "gated"],
+            "empty_chunks": trace.empty_chunks,
+            "side_chunks": counts["side", "chunk", "full"],
+            "side_values": counts["side", "value", "full"],
+            "top_chunks": counts["top", "chunk", "full"],
+            "top_values": counts["top", "value", "full"],
+            "out_beats": counts["out", "beat", "full"],
+        },
+    )
+
+
+def _operand(rng: np.random.Generator, shape: tuple[int, int]) -> tuple[NDArray[np.int8], ...]:
+    """Draw values and a mask: empty, full, of one lane in strips of zeros, or in between.
+
+    A present value may be zero, an absent one is noise that must not matter.
+    """
+    value = rng.integers(-128, 128, shape, dtype=np.int8)
+    density = rng.choice([0.0, 0.1, 0.5, 0.9, 1.0], p=[0.05, 0.25, 0.3, 0.25, 0.15])
+    lanes = rng.choice([1.0, 0.4], size=(shape[0], 1))
+    return value, rng.random(shape) < density * lanes
+
+
+def _random_job(grid: PEGrid, rng: np.random.Generator) -> tuple[GridJob, GridBeats]:
+    while True:
+        m = int(rng.integers(1, 3 * grid.rows, endpoint=True))
+        n = int(rng.integers(1, 3 * grid.cols, endpoint=True))
+        chunks = int(rng.choice([1, 2, 3, rng.integers(1, 3 * min(grid.fifo_depth, 6) + 3)]))
+        k = max(1, chunks * grid.chunk - int(rng.choice([0, rng.integers(grid.chunk)])))
+        job = grid_job(grid, m=m, k=k, n=n)
+        least = 1 + 4 * grid.most_cycles + 2 * grid.drain_beats
+        if job.most_cycles <= max(BUDGET_CYCLES, least):
+            act, act_mask = _operand(rng, (m, k))
+            weight, weight_mask = _operand(rng, (n, k))
+            return job, pack(job, act, weight.T, act_mask, weight_mask.T)
+
+
+def _random_stalls(jobs: Sequence[GridJob], rng: np.random.Generator) -> GridStalls:
+    """Draw no stalls, a steady back-pressure, or random stalls of all streams."""
+    quiet, kind = GridStalls.none(jobs), int(rng.integers(4))
+    if kind == 0:
+        return quiet
+    if kind == 1:
+        every = int(rng.integers(1, 6))
+        return GridStalls(side=quiet.side, top=quiet.top, out=quiet.out + every)
+    rate, longest = float(rng.choice([0.05, 0.3, 0.9])), int(rng.integers(1, 7))
+
+    def drawn(like: NDArray[np.int64]) -> NDArray[np.int64]:
+        lengths = rng.integers(1, longest, like.shape, endpoint=True)
+        return np.where(rng.random(like.shape) < rate, lengths, 0)
+
+    return GridStalls(side=drawn(quiet.side), top=drawn(quiet.top), out=drawn(quiet.out))
+
+
+def random_grid_point(grid: PEGrid, rng: np.random.Generator) -> GridPoint:
+    """Draw one or two jobs, their operands and their stalls."""
+    drawn = [_random_job(grid, rng) for _ in range(int(rng.integers(1, 3)))]
+    jobs = tuple(job for job, _ in drawn)
+    beats = tuple(beats for _, beats in drawn)
+    return GridPoint(jobs=jobs, beats=beats, stalls=_random_stalls(jobs, rng))
+
+
+def bare_grid(
+    rows: int,
+    cols: int,
+    chunk: int,
+    *,
+    depth: int = 1,
+    macs: int = 1,
+    skip: Skip = Skip.BOTH,
+    zero: ZeroAction = ZeroAction.GATE,
+    look_ahead: bool = False,
+    drain_rows: int = 1,
+) -> PEGrid:
+    """Return a grid of the given structure; its memory system plays no part in the RTL."""
+    buffer = BufferParams(capacity_bytes=1024)
+    return PEGrid(
+        rows=rows,
+        cols=cols,
+        chunk=chunk,
+        fifo_depth=depth,
+        macs_per_pe=macs,
+        skip=skip,
+        zero=zero,
+        look_ahead=look_ahead,
+        drain_rows=drain_rows,
+        act_buffer=buffer,
+        weight_buffer=buffer,
+        out_buffer=buffer,
+        dram=DramParams(bandwidth_bytes_per_s=1_000_000_000),
+    )
+
+
+_NONE, _WEIGHTS, _ACTS, _COMPUTE = Skip.NONE, Skip.WEIGHTS, Skip.ACTIVATIONS, ZeroAction.COMPUTE
+
+PAIRS: Final = (
+    bare_grid(1, 1, 1),
+    bare_grid(1, 1, 1, look_ahead=True, depth=3),
+    bare_grid(1, 1, 4, depth=2, macs=2, skip=_NONE),
+    bare_grid(1, 1, 16, depth=4, look_ahead=True),
+    bare_grid(1, 1, 8, depth=20),
+    bare_grid(1, 2, 2, skip=_WEIGHTS),
+    bare_grid(1, 3, 5, depth=2, macs=3, look_ahead=True),
+    bare_grid(2, 1, 3, depth=3, skip=_ACTS, zero=_COMPUTE),
+    bare_grid(3, 1, 7, macs=2, look_ahead=True, drain_rows=3),
+    bare_grid(2, 2, 1, depth=2, look_ahead=True),
+    bare_grid(2, 2, 2),
+    bare_grid(2, 2, 4, depth=1),
+    bare_grid(2, 2, 4, depth=2, macs=1, skip=_WEIGHTS, look_ahead=True),
+    bare_grid(2, 2, 4, depth=3, macs=3, skip=_ACTS),
+    bare_grid(2, 2, 6, depth=2, macs=2, skip=_NONE, zero=_COMPUTE),
+    bare_grid(2, 2, 8, depth=4, macs=2, look_ahead=True, drain_rows=2),
+    bare_grid(2, 3, 3, depth=1, look_ahead=True),
+    bare_grid(2, 3, 16, depth=2, macs=3),
+    bare_grid(3, 2, 4, depth=16, look_ahead=True),
+    bare_grid(3, 2, 8, depth=1, skip=_WEIGHTS, zero=_COMPUTE),
+    bare_grid(3, 3, 2, depth=2, skip=_ACTS, look_ahead=True),
+    bare_grid(3, 3, 4, depth=1),
+    bare_grid(3, 3, 5, depth=3, macs=2),
+    bare_grid(3, 3, 4, depth=2, look_ahead=True),
+)
+"""Structural points small enough for Amaranth's own simulator."""
+
+VERILATED: Final = (
+    bare_grid(2, 3, 12, depth=3, macs=2, look_ahead=True),
+    bare_grid(4, 4, 16, depth=2),
+    bare_grid(4, 2, 64, depth=1, macs=3, drain_rows=2),
+)
+"""Structural points whose exported Verilog is compiled and checked."""
