@@ -1,5 +1,7 @@
 """The PEGrid's event counters."""
 
+from typing import Any
+
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib.wiring import In, Out
 
@@ -69,7 +71,7 @@ class Monitor(Unit):
             m.d.comb += getattr(self.counters, name).eq(count)
         return m
 
-    def _pes(self) -> list[Value]:
+    def _pes(self) -> list[Any]:
         return [self.tally[pe] for pe in range(self.grid.pes)]
 
     def _sum(self, name: str) -> Value:

@@ -128,7 +128,7 @@ class GridElement(Unit):
         return index
 
     def _state(self, m: Module, active: Signal, chunk: Any, pops: Signal) -> None:
-        """Tell what this cycle is for; passing an empty pair takes time only as the recurrence says."""
+        """Tell what this cycle is for; looking past an empty pair is waiting for the next one."""
         works = active & (chunk.left != 0)
         passes = active & (chunk.left == 0) & (chunk.act.last | (not self.grid.look_ahead))
         m.d.comb += [

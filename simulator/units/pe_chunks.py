@@ -45,7 +45,7 @@ class PackedMask:
     @property
     def lanes(self) -> int:
         """Number of rows of m, or of columns of n."""
-        return self.words.shape[1]
+        return int(self.words.shape[1])
 
     @property
     def k(self) -> int:

@@ -39,19 +39,21 @@ wait for the other PEs or for the shadow registers."""
 def compiled(function: Compiled) -> Compiled:
     """Compile at the first call; keep the machine code unless no folder can be written."""
     try:
-        return cast(Compiled, njit(cache=True, error_model="numpy")(function))
+        return cast("Compiled", njit(cache=True, error_model="numpy")(function))
     except RuntimeError:
-        return cast(Compiled, njit(error_model="numpy")(function))
+        return cast("Compiled", njit(error_model="numpy")(function))
 
 
-@intrinsic
-def popcount(context: Any, word: Any) -> Any:
+def _popcount(context: Any, word: Any) -> Any:
     """Count the bits of a word in one instruction."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.ctpop(arguments[0])
 
     return word(word), generate
+
+
+popcount: Any = intrinsic(_popcount)
 
 
 def quotient(macs: int) -> tuple[Any, Any]:
@@ -146,6 +148,14 @@ def time_tiles(
 
 
 @compiled
+def _accept(at: Ints, delays: Ints, opened: int, started: Ints, accept: Ints) -> None:
+    """Advance the streams of one side by a chunk; `started` int64[streams, PEs] of chunk i - D."""
+    for lane in range(at.size):
+        at[lane] = max(at[lane] + 1 + delays[lane], opened, started[lane].max())
+        accept[lane] = at[lane]
+
+
+@compiled
 def pass_chunks(
     act: Words,
     weight: Words,
@@ -181,23 +191,15 @@ def pass_chunks(
     for job in range(jobs.shape[0]):
         accept_job[job] = barrier
         opened, first, before = barrier + 1, -1, 0
-        for tile in range(jobs[job, 1]):
+        for _ in range(jobs[job, 1]):
             end[:] = 0
+            started[:] = 0
             for i in range(jobs[job, 0]):
                 ring = started[i % depth]
-                for r in range(rows):
-                    row_at[r] = max(row_at[r] + 1 + side[beat, r], opened)
-                    if i >= depth:
-                        row_at[r] = max(row_at[r], ring[r].max())
-                    accept_side[beat, r] = row_at[r]
-                for c in range(cols):
-                    col_at[c] = max(col_at[c] + 1 + top[beat, c], opened)
-                    if i >= depth:
-                        col_at[c] = max(col_at[c], ring[:, c].max())
-                    accept_top[beat, c] = col_at[c]
-                if tile == 0 and i == 0:
-                    first = min(row_at.min(), col_at.min())
-                    before = first
+                _accept(row_at, side[beat], opened, ring, accept_side[beat])
+                _accept(col_at, top[beat], opened, ring.T, accept_top[beat])
+                if first < 0:
+                    first = before = min(row_at.min(), col_at.min())
                 floor = least if i < jobs[job, 0] - 1 else 1
                 for r in range(rows):
                     for c in range(cols):
@@ -221,7 +223,7 @@ def pass_chunks(
             record[4] += rows * cols * finished - end.sum()
             record[5] += rows * cols * (barrier + 1 - finished)
             opened, before = barrier, barrier + 1
-            for _ in range(beats_out):
+            for _beat in range(beats_out):
                 left = max(barrier, left) + 1 + out[sent]
                 emit[sent] = left
                 sent += 1

@@ -1,0 +1,252 @@
+"""The PEGrid's RTL does what its model says: bits, every acceptance's cycle, every counter."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from amaranth.hdl import Module
+
+import rtl.pe_grid.core as core
+from rtl.cosim.check import difference
+from rtl.cosim.play import feed
+from rtl.cosim.pysim import observe
+from rtl.cosim.verilated import observe as observe_verilated
+from rtl.pe_grid import GridElement, PEGridCore
+from rtl.pe_grid.testing import (
+    PAIRS,
+    VERILATED,
+    GridPoint,
+    bare_grid,
+    grid_expected,
+    grid_stimulus,
+    random_grid_point,
+)
+from simulator.arch.pe_grid import Skip, ZeroAction
+from simulator.units.pe_chunks import grid_job, pack
+from simulator.units.pe_trace import GridStalls
+
+pytestmark = pytest.mark.rtl
+
+SEED = 30
+POINTS = 5
+VERILATED_POINTS = 50
+
+
+def name(grid):
+    """Return the structural parameters in short, as a test's name."""
+    ahead = "-ahead" if grid.look_ahead else ""
+    return (
+        f"{grid.rows}x{grid.cols}-w{grid.chunk}-d{grid.fifo_depth}-q{grid.macs_per_pe}"
+        f"-{grid.skip}-{grid.zero}{ahead}-drain{grid.drain_rows}"
+    )
+
+
+def drawn(grid, points, seed=SEED):
+    own = int(grid.digest()[:16], 16)
+    return [random_grid_point(grid, np.random.default_rng([own, seed, i])) for i in range(points)]
+
+
+def played(grid, points):
+    return list(observe(PEGridCore(grid), [grid_stimulus(point) for point in points]))
+
+
+def assert_agreement(points, observations):
+    assert len(observations) == len(points)
+    for point, seen in zip(points, observations, strict=True):
+        found = difference(grid_expected(point), seen)
+        assert found is None, f"{point}: {found}"
+
+
+@pytest.mark.parametrize("grid", PAIRS, ids=name)
+def test_grid_agrees_in_amaranths_simulator(grid):
+    """Result bits, cycles of every acceptance and emission, and all counters are the model's."""
+    points = drawn(grid, POINTS)
+    assert_agreement(points, played(grid, points))
+
+
+@pytest.mark.cocotb
+@pytest.mark.parametrize("grid", VERILATED, ids=name)
+def test_exported_grid_agrees_under_verilator_and_cocotb(grid, tmp_path):
+    """The exported Verilog does what the model says, as the Amaranth sources do."""
+    points = drawn(grid, VERILATED_POINTS)
+    stimuli = [grid_stimulus(point) for point in points]
+    assert_agreement(points, observe_verilated(grid, stimuli, tmp_path))
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("grid", PAIRS, ids=name)
+def test_grid_agrees_at_many_points(grid):
+    """The same at 200 points of each structure."""
+    points = drawn(grid, 200, SEED + 1)
+    assert_agreement(points, played(grid, points))
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("seed", range(60))
+def test_grid_of_any_structure_agrees(seed):
+    """The same at random structural parameters."""
+    rng = np.random.default_rng([SEED, seed])
+    chunk, rows = int(rng.integers(1, 20)), int(rng.integers(1, 4))
+    grid = bare_grid(
+        rows,
+        int(rng.integers(1, 4)),
+        chunk,
+        depth=int(rng.choice([1, 2, 3, 5, 24])),
+        macs=int(rng.integers(1, min(chunk, 5), endpoint=True)),
+        skip=list(Skip)[rng.integers(4)],
+        zero=list(ZeroAction)[rng.integers(2)],
+        look_ahead=bool(rng.integers(2)),
+        drain_rows=int(rng.choice([1, rows])),
+    )
+    points = drawn(grid, 40)
+    assert_agreement(points, played(grid, points))
+
+
+@pytest.mark.long
+@pytest.mark.cocotb
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(
+    "grid",
+    [
+        bare_grid(4, 2, 64, macs=3, drain_rows=2),
+        bare_grid(8, 8, 16, depth=4),
+        bare_grid(6, 5, 10, depth=3, macs=2, look_ahead=True, drain_rows=3),
+    ],
+    ids=name,
+)
+def test_large_exported_grid_agrees_at_many_points(grid, tmp_path):
+    """Larger grids and the widest chunk, under Verilator and cocotb."""
+    points = drawn(grid, 300, SEED + 2)
+    stimuli = [grid_stimulus(point) for point in points]
+    assert_agreement(points, observe_verilated(grid, stimuli, tmp_path))
+
+
+def corners(point):
+    """Name the corners a point reaches."""
+    grid, stalls = point.jobs[0].arch, point.stalls
+    model = grid_expected(point).counters
+    yield f"skip {grid.skip}"
+    yield f"look ahead {grid.look_ahead}"
+    yield f"{len(point.jobs)} jobs"
+    delays = [d.any() for d in (stalls.side, stalls.top, stalls.out)]
+    yield "no stall" if not any(delays) else "stalled"
+    yield "three stalls" if all(delays) else ""
+    yield "back-pressure only" if delays == [False, False, True] else ""
+    for cause in ("vacant", "imbalance", "drain"):
+        yield cause if model[f"pe_{cause}"] else ""
+    yield "gated" if model["mac_gated"] else ""
+    yield "computed zeros" if model["mac_full"] > model["effectual"] else ""
+    for job, beats in zip(point.jobs, point.beats, strict=True):
+        both = beats.side.mask.any(axis=2)[:, :, None] & beats.top.mask.any(axis=2)[:, None]
+        yield "tiles" if job.tiles > 2 else ""
+        yield "one chunk" if job.chunks == 1 else ""
+        yield "tile deeper than the FIFO" if job.chunks > grid.fifo_depth + 1 else ""
+        yield "FIFO deeper than the tile" if job.chunks <= grid.fifo_depth > 1 else ""
+        yield "several empty in a row" if job.chunks > 2 and not both.any() else ""
+        full = beats.side.mask.all(axis=2).any(), beats.top.mask.all(axis=2).any()
+        yield "full chunks" if all(full) and grid.chunk > 4 else ""
+
+
+def test_points_reach_every_corner():
+    """The drawn points of CI meet all modes, stalls and shapes of chunks."""
+    points = [point for grid in PAIRS for point in drawn(grid, POINTS)]
+    reached = {corner for point in points for corner in corners(point)}
+    wanted = {f"skip {skip}" for skip in Skip} | {"look ahead True", "look ahead False"}
+    wanted |= {"1 jobs", "2 jobs", "no stall", "three stalls", "back-pressure only"}
+    wanted |= {"vacant", "imbalance", "drain", "gated", "computed zeros", "tiles", "one chunk"}
+    wanted |= {"tile deeper than the FIFO", "FIFO deeper than the tile"}
+    wanted |= {"several empty in a row", "full chunks"}
+    assert wanted <= reached
+    assert len(set(PAIRS)) == len(PAIRS) >= 20
+    assert len(points) >= 100
+
+
+def whole_point(grid, act, weight, **masks):
+    job = grid_job(grid, m=len(act), k=len(weight), n=weight.shape[1])
+    return GridPoint(
+        jobs=(job,), beats=(pack(job, act, weight, **masks),), stalls=GridStalls.none((job,))
+    )
+
+
+@pytest.mark.long
+def test_accumulator_wraps_at_32_bits():
+    """131073 products of (-128)^2 leave the range of int32."""
+    grid = bare_grid(1, 1, 64, macs=64)
+    act = np.full((1, 131_073), -128, np.int8)
+    point = whole_point(grid, act, act.T.copy())
+    (seen,) = played(grid, [point])
+    assert seen.outputs == (2**31 + 2**14,)
+    assert difference(grid_expected(point), seen) is None
+
+
+def test_late_job_starts_after_an_idle_gap():
+    """A job offered late moves everything behind it by the gap; nothing is counted while idle."""
+    grid = bare_grid(2, 2, 4, depth=2)
+    first, second = (whole_point(grid, *operands(seed)) for seed in (1, 2))
+    both = GridPoint(
+        jobs=first.jobs + second.jobs,
+        beats=first.beats + second.beats,
+        stalls=GridStalls.none(first.jobs + second.jobs),
+    )
+    model, gap = grid_expected(both), 40
+    stimulus = grid_stimulus(both)
+    late = (0, model.accept["job"][1] + gap)
+    feeds = {**stimulus.feeds, "job": feed(stimulus.feeds["job"].words, late)}
+    (seen,) = observe(PEGridCore(grid), [replace(stimulus, feeds=feeds, limit_cycles=500)])
+    assert seen.outputs == model.outputs
+    assert seen.counters == model.counters
+    assert seen.accept["job"] == (-1, model.accept["job"][1] + gap)
+    own = first.jobs[0].beats
+    moved = tuple(cycle + gap for cycle in model.accept["side0"][own:])
+    assert seen.accept["side0"] == model.accept["side0"][:own] + moved
+
+
+def operands(seed):
+    rng = np.random.default_rng(seed)
+    act, weight = (rng.integers(-2, 3, s).astype(np.int8) for s in ((4, 11), (11, 5)))
+    return act, weight
+
+
+@pytest.mark.parametrize("cut", [2, 9, 23])
+def test_reset_in_the_middle_of_a_job_forgets_it(cut):
+    """After a reset the grid runs the next job as if it were the first."""
+    grid = bare_grid(2, 2, 4, depth=2)
+    point = whole_point(grid, *operands(3))
+    broken = replace(grid_stimulus(point), limit_cycles=cut)
+    _, seen = observe(PEGridCore(grid), [broken, grid_stimulus(point)])
+    assert difference(grid_expected(point), seen) is None
+
+
+class HastyElement(GridElement):
+    """A PE that frees no place in the cycle in which it pops a chunk."""
+
+    def elaborate(self, platform):
+        m = super().elaborate(platform)
+        for kind in ("act", "weight"):
+            fifo = getattr(m.submodules, f"{kind}_fifo")
+            m.d.comb += getattr(self, f"{kind}_space").eq(fifo.level != self.grid.fifo_depth)
+        return m
+
+
+class WastefulElement(GridElement):
+    """A PE that counts every multiplier use as effectual."""
+
+    def _match(self, m: Module, chunk, active, left):
+        products = super()._match(m, chunk, active, left)
+        m.d.comb += self.tally.effectual.eq(self.tally.full + self.tally.gated)
+        return products
+
+
+@pytest.mark.parametrize(
+    ("broken", "sentence"),
+    [(HastyElement, r"accept_\w+\[\d\]: model"), (WastefulElement, "counter effectual: model")],
+)
+def test_broken_element_is_found(monkeypatch, broken, sentence):
+    """The comparison sees a PE that is late by a cycle, and one that counts wrong."""
+    grid = bare_grid(2, 2, 4, skip=Skip.WEIGHTS)
+    monkeypatch.setattr(core, "GridElement", broken)
+    points = drawn(grid, 4)
+    with pytest.raises(AssertionError, match=sentence):
+        assert_agreement(points, played(grid, points))
