@@ -27,6 +27,8 @@ __all__ = [
     "unpack",
 ]
 
+WORD_BITS = 64
+
 Bool = NDArray[np.bool_]
 Words = NDArray[np.uint64]
 Scalar = TypeVar("Scalar", bound=np.generic)
@@ -65,13 +67,25 @@ class PackedMask:
 
 def pack_mask(mask: Bool, chunk: int) -> PackedMask:
     """Pack bool[lanes, k] into chunk words; the last chunk is padded with absent positions."""
+    words = _whole_words(mask) if chunk == WORD_BITS else _part_words(mask, chunk)
+    return PackedMask(words=words, present=mask.sum(axis=0, dtype=np.int64))
+
+
+def _whole_words(mask: Bool) -> Words:
+    """Pack chunks that are whole machine words."""
+    packed = np.packbits(mask, axis=1, bitorder="little")
+    padded = np.pad(packed, ((0, 0), (0, -packed.shape[1] % (WORD_BITS // 8))))
+    return np.ascontiguousarray(padded.view("<u8").T)
+
+
+def _part_words(mask: Bool, chunk: int) -> Words:
+    """Pack chunks one position at a time, so that no more than the words is held."""
     lanes, k = mask.shape
     words = np.zeros((-(-k // chunk), lanes), np.uint64)
-    # One pass a position of the chunk keeps the peak at the size of the words.
     for position in range(min(chunk, k)):
         bits = mask[:, position::chunk].T
         words[: len(bits)] |= bits.astype(np.uint64) << np.uint64(position)
-    return PackedMask(words=words, present=mask.sum(axis=0, dtype=np.int64))
+    return words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
