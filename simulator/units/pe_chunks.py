@@ -75,7 +75,7 @@ def _whole_words(mask: Bool) -> Words:
     """Pack chunks that are whole machine words."""
     packed = np.packbits(mask, axis=1, bitorder="little")
     padded = np.pad(packed, ((0, 0), (0, -packed.shape[1] % (WORD_BITS // 8))))
-    return np.ascontiguousarray(padded.view("<u8").T)
+    return np.ascontiguousarray(np.ascontiguousarray(padded).view("<u8").T)
 
 
 def _part_words(mask: Bool, chunk: int) -> Words:

@@ -79,7 +79,7 @@ def test_job_without_chunks_or_tiles_is_refused():
 
 def test_packed_words_hold_the_mask_bit_by_bit():
     """Bit p of chunk i is position i * chunk + p; the rest of the last chunk is absent."""
-    mask = masks(5, 29, 1)[0]
+    mask = np.asfortranarray(masks(5, 29, 1)[0])
     for chunk in (1, 3, 8, 29, 64):
         packed = pack_mask(mask, chunk)
         bits = packed.words[:, :, None] >> np.arange(chunk, dtype=np.uint64) & np.uint64(1)
