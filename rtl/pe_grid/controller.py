@@ -15,7 +15,8 @@ __all__ = ["Controller", "Drain"]
 class Controller(Unit):
     """Runs a job's tiles from barrier to barrier.
 
-    `barrier` is the cycle in which every PE is done and the shadow registers are `clear`. Latency:
+    `barrier` is the cycle in which every PE is done and the shadow registers are `clear`; `drop`
+    tells that the tile or job that follows starts from sums of zero. Latency:
     a job accepted in one cycle is `running` in the next. Throughput: the next job is accepted in
     the barrier cycle of the last tile. Back-pressure: no job is accepted while one runs.
     Reset: idle.
@@ -34,6 +35,7 @@ class Controller(Unit):
                 "barrier": Out(1),
                 "restart": Out(1),
                 "finish": Out(1),
+                "drop": Out(1),
             }
         )
 
@@ -51,6 +53,9 @@ class Controller(Unit):
             self.finish.eq(self.barrier & last),
             self.job.ready.eq(~running | self.finish),
             self.start.eq(self.job.valid & self.job.ready),
+            self.drop.eq(
+                (self.start & ~self.job.payload.accumulate) | (self.restart & ~settings.accumulate)
+            ),
         ]
         with m.If(self.start):
             m.d.sync += [settings.eq(self.job.payload), tile.eq(0), running.eq(1)]

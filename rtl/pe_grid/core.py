@@ -83,6 +83,7 @@ class PEGridCore(Unit):
             for col, pe in enumerate(row):
                 m.d.comb += [
                     pe.barrier.eq(controller.barrier),
+                    pe.drop.eq(controller.drop),
                     pe.shift.eq(drain.shift),
                     pe.below.eq(below[col].result if below else 0),
                 ]

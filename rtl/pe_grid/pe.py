@@ -24,7 +24,8 @@ class GridElement(Unit):
     cycle in which `done` rises. Throughput: a pair every max(1, ceil(matches / macs_per_pe))
     cycles. Back-pressure: `act_space` and `weight_space` fall while a FIFO is full and nothing is
     popped. At `barrier` the sum moves to the shadow register, which is `result` from the next
-    cycle on; each `shift` replaces it by `below`. Reset: everything empty and zero.
+    cycle on; each `shift` replaces it by `below`. The sum goes on from there unless `drop`.
+    Reset: everything empty and zero.
     """
 
     def __init__(self, grid: PEGrid) -> None:
@@ -143,7 +144,7 @@ class GridElement(Unit):
         kept, total = (Signal.like(self.result, name=name) for name in ("kept", "total"))
         shadow = Signal.like(self.result, name="shadow")
         m.d.comb += [total.eq(kept + sum(products)), self.result.eq(shadow)]
-        m.d.sync += kept.eq(Mux(self.barrier, 0, total))
+        m.d.sync += kept.eq(Mux(self.drop, 0, total))
         with m.If(self.barrier):
             m.d.sync += shadow.eq(total)
         with m.Elif(self.shift):

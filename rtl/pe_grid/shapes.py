@@ -104,7 +104,8 @@ def stored_chunks(grid: PEGrid) -> data.ArrayLayout:
 
 def grid_job(grid: PEGrid) -> data.StructLayout:
     """Run-time settings of one GridJob."""
-    return data.StructLayout({"chunks": unsigned(LENGTH_BITS), "tiles": unsigned(LENGTH_BITS)})
+    length = unsigned(LENGTH_BITS)
+    return data.StructLayout({"chunks": length, "tiles": length, "accumulate": 1})
 
 
 def results(grid: PEGrid, rows: int) -> data.ArrayLayout:
@@ -171,6 +172,7 @@ def pe_ports(grid: PEGrid) -> dict[str, wiring.Member]:
         "weight_space": Out(1),
         "done": Out(1),
         "barrier": In(1),
+        "drop": In(1),
         "shift": In(1),
         "below": In(accumulator(grid)),
         "result": Out(accumulator(grid)),

@@ -1,7 +1,7 @@
 """Co-simulation points of the PEGrid: drawn, as port words, and what the model expects."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -65,7 +65,11 @@ def _chunk_words(rng: np.random.Generator, chunks: Chunks) -> list[list[int]]:
 
 
 def _job_word(job: GridJob) -> int:
-    fields: dict[int | str, int] = {"chunks": job.chunks, "tiles": job.tiles}
+    fields: dict[int | str, int] = {
+        "chunks": job.chunks,
+        "tiles": job.tiles,
+        "accumulate": job.accumulate,
+    }
     return int(Const.cast(shapes.grid_job(job.arch).const(fields)).value)
 
 
@@ -146,6 +150,7 @@ def _random_job(grid: PEGrid, rng: np.random.Generator) -> tuple[GridJob, GridBe
         if job.most_cycles <= max(BUDGET_CYCLES, least):
             act, act_mask = _operand(rng, (m, k))
             weight, weight_mask = _operand(rng, (n, k))
+            job = replace(job, accumulate=bool(rng.random() < 0.3))
             return job, pack(job, act, weight.T, act_mask, weight_mask.T)
 
 

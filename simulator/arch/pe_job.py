@@ -18,11 +18,16 @@ __all__ = ["GridJob"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GridJob(Spec):
-    """`tiles` tiles of `chunks` chunks each, run back to back on `arch`."""
+    """`tiles` tiles of `chunks` chunks each, run back to back on `arch`.
+
+    With `accumulate` every tile's sums go on from those of the tile before, whichever job that
+    belonged to (zero after reset): tiles are then frames of the same outputs.
+    """
 
     arch: PEGrid
     chunks: int
     tiles: int = 1
+    accumulate: bool = False
 
     def __post_init__(self) -> None:
         if self.chunks < 1 or self.tiles < 1:

@@ -177,7 +177,7 @@ def _check(job: GridJob, act: NDArray[Any], weight: NDArray[Any]) -> None:
         raise ValueError(f"Operands must be (m, k) and (k, n), not {act.shape} and {weight.shape}")
     m, k, n = *act.shape, weight.shape[1]
     whole = grid_job(job.arch, m=m, k=k, n=n)
-    if whole != job:
+    if (whole.chunks, whole.tiles) != (job.chunks, job.tiles):
         raise ValueError(
             f"A ({m}, {k}) by ({k}, {n}) product needs {whole.chunks} chunks and {whole.tiles} "
             f"tiles, not {job.chunks} and {job.tiles}"

@@ -69,8 +69,13 @@ class GridTrace:
     counts: dict[tuple[str, str, str], int]
 
 
-def respond(job: GridJob, beats: GridBeats) -> NDArray[np.int32]:
-    """Return the result beats, int32[out beats, drain_rows, cols]; sums wrap."""
+def respond(
+    job: GridJob, beats: GridBeats, before: NDArray[np.int32] | None = None
+) -> NDArray[np.int32]:
+    """Return the result beats, int32[out beats, drain_rows, cols]; sums wrap.
+
+    A job that accumulates goes on from the sums `before`, int32[rows, cols], zero by default.
+    """
     grid = job.arch
 
     def dense(chunks: Chunks, lanes: int) -> Ints:
@@ -79,8 +84,20 @@ def respond(job: GridJob, beats: GridBeats) -> NDArray[np.int32]:
         return present.reshape(shape).transpose(0, 2, 1, 3).reshape(job.tiles, lanes, -1)
 
     rows, columns = dense(beats.side, grid.rows), dense(beats.top, grid.cols)
-    sums = (rows @ columns.transpose(0, 2, 1)).astype(np.int32)
-    return sums.reshape(-1, grid.drain_rows, grid.cols)
+    sums = rows @ columns.transpose(0, 2, 1)
+    if job.accumulate:
+        sums = sums.cumsum(axis=0) + (0 if before is None else before)
+    return sums.astype(np.int32).reshape(-1, grid.drain_rows, grid.cols)
+
+
+def _responses(jobs: Sequence[GridJob], beats: Sequence[GridBeats]) -> NDArray[np.int32]:
+    """Return the result beats of jobs run back to back."""
+    found: list[NDArray[np.int32]] = []
+    before: NDArray[np.int32] | None = None
+    for job, beat in zip(jobs, beats, strict=True):
+        found.append(respond(job, beat, before))
+        before = found[-1][-job.arch.drain_beats :].reshape(job.arch.rows, job.arch.cols)
+    return np.concatenate(found)
 
 
 def _cost_words(chunks: Chunks, skips: bool, chunk: int) -> Words:
@@ -157,7 +174,7 @@ def _trace(
     cycles, *by_cause, empty = record.tolist()
     matches, effectual = _paired(*costs), _paired(whole.side.words, whole.top.words)
     return GridTrace(
-        outputs=np.concatenate([respond(*pair) for pair in zip(jobs, beats, strict=True)]),
+        outputs=_responses(jobs, beats),
         accept_job=taken,
         accept_side=side,
         accept_top=top,

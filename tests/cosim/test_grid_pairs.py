@@ -138,7 +138,9 @@ def corners(point):
         yield cause if model[f"pe_{cause}"] else ""
     yield "gated" if model["mac_gated"] else ""
     yield "computed zeros" if model["mac_full"] > model["effectual"] else ""
+    yield "accumulates over jobs" if point.jobs[-1].accumulate and len(point.jobs) > 1 else ""
     for job, beats in zip(point.jobs, point.beats, strict=True):
+        yield "accumulates" if job.accumulate else ""
         both = beats.side.mask.any(axis=2)[:, :, None] & beats.top.mask.any(axis=2)[:, None]
         yield "tiles" if job.tiles > 2 else ""
         yield "one chunk" if job.chunks == 1 else ""
@@ -157,7 +159,7 @@ def test_points_reach_every_corner():
     wanted |= {"1 jobs", "2 jobs", "no stall", "three stalls", "back-pressure only"}
     wanted |= {"vacant", "imbalance", "drain", "gated", "computed zeros", "tiles", "one chunk"}
     wanted |= {"tile deeper than the FIFO", "FIFO deeper than the tile"}
-    wanted |= {"several empty in a row", "full chunks"}
+    wanted |= {"several empty in a row", "full chunks", "accumulates", "accumulates over jobs"}
     assert wanted <= reached
     assert len(set(PAIRS)) == len(PAIRS) >= 20
     assert len(points) >= 100

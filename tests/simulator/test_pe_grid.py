@@ -119,6 +119,19 @@ def test_sums_wrap_at_32_bits():
     assert out[0, 0, 0] == -(2**31) + 2**14
 
 
+def test_accumulating_tiles_go_on_from_the_sums_before():
+    """Frames of the same outputs add up, over the border between two jobs as well."""
+    rng = np.random.default_rng(0)
+    act, weight = (rng.integers(-128, 128, s, dtype=np.int8) for s in ((8, 20), (20, 3)))
+    frames = act.astype(np.int32).reshape(4, 2, 20) @ weight.astype(np.int32)
+    job = replace(grid_job(GRID, m=4, k=20, n=3), accumulate=True)
+    beats = [pack(job, act[:4], weight), pack(job, act[4:], weight)]
+    added = run_sequence((job, job), beats).outputs.reshape(4, 2, 3)
+    assert (added == frames.cumsum(axis=0)).all()
+    fresh = run_sequence((job, replace(job, accumulate=False)), beats).outputs.reshape(4, 2, 3)
+    assert (fresh[2:] == frames[2:]).all()
+
+
 @pytest.mark.parametrize(
     ("act", "weight", "sentence"),
     [
