@@ -10,19 +10,27 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
 
 from rtl.shapes import COUNTER_BITS, LENGTH_BITS
+from simulator.arch.delta import MAX_THRESHOLD
 from simulator.arch.pe_grid import PEGrid
 
 __all__ = [
+    "LENGTH_BITS",
     "accumulator",
     "bounded",
     "chunk_beat",
     "counters",
+    "delta_encoder",
+    "delta_job",
+    "delta_values",
     "dense_chunk",
+    "difference",
     "grid_job",
     "grid_tally",
     "heads",
     "operand",
+    "operand_range",
     "out_beat",
+    "packer_ports",
     "pe_grid",
     "pe_ports",
     "pe_tally",
@@ -158,6 +166,54 @@ def pe_grid(grid: PEGrid) -> dict[str, wiring.Member]:
         **{name: In(stream.Signature(chunk_beat(grid))) for name in names},
         "out": Out(stream.Signature(out_beat(grid))),
         "counters": Out(counters()),
+    }
+
+
+def delta_values(grid: PEGrid) -> data.ArrayLayout:
+    """One dense chunk before the delta encoder, and its state."""
+    return _values(grid)
+
+
+def operand_range(grid: PEGrid) -> tuple[int, int]:
+    """Return the least and the largest operand."""
+    half = 1 << (grid.operand_bits - 1)
+    return -half, half - 1
+
+
+def difference(grid: PEGrid) -> ShapeLike:
+    """The difference of two operands."""
+    return signed(grid.operand_bits + 1)
+
+
+def delta_job(grid: PEGrid) -> data.StructLayout:
+    """Run-time settings of one DeltaJob."""
+    return data.StructLayout(
+        {
+            "chunks": bounded(grid.delta_chunks),
+            "frames": unsigned(LENGTH_BITS),
+            "threshold": bounded(MAX_THRESHOLD),
+            "resume": 1,
+        }
+    )
+
+
+def packer_ports(grid: PEGrid) -> dict[str, wiring.Member]:
+    """Ports of the packer."""
+    return {
+        "mask": In(grid.chunk),
+        "value": In(_values(grid)),
+        "beat": Out(chunk_beat(grid)),
+        "count": Out(bounded(grid.chunk)),
+    }
+
+
+def delta_encoder(grid: PEGrid) -> dict[str, wiring.Member]:
+    """Ports of the delta encoder of one row."""
+    return {
+        "job": In(stream.Signature(delta_job(grid))),
+        "side": In(stream.Signature(delta_values(grid))),
+        "out": Out(stream.Signature(chunk_beat(grid))),
+        "counters": Out(data.StructLayout({"chunks": total(), "values": total()})),
     }
 
 

@@ -1,11 +1,12 @@
 """Co-simulation points of the PEGrid: drawn, as port words, and what the model expects."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from amaranth.hdl import Const
+from amaranth.lib import data
 from numpy.typing import NDArray
 
 from rtl.cosim.play import Observation, Stimulus, feed
@@ -21,6 +22,8 @@ __all__ = [
     "VERILATED",
     "GridPoint",
     "bare_grid",
+    "chunk_words",
+    "constant_word",
     "grid_expected",
     "grid_stimulus",
     "random_grid_point",
@@ -51,12 +54,14 @@ def _held(stalls: GridStalls) -> int:
     return int(stalls.side.sum() + stalls.top.sum() + stalls.out.sum())
 
 
-def _chunk_words(rng: np.random.Generator, chunks: Chunks) -> list[list[int]]:
-    """Return a word for every lane and beat; noise stands behind the packed values."""
+def chunk_words(chunks: Chunks, rng: np.random.Generator | None = None) -> list[list[int]]:
+    """Return the words of every lane; with `rng` noise stands behind the packed values."""
     beats, lanes, length = chunks.mask.shape
-    noise = rng.integers(-128, 128, chunks.mask.shape, dtype=np.int8)
-    unused = np.arange(length) >= chunks.mask.sum(axis=2)[..., None]
-    packed, masks = np.where(unused, noise, compress(chunks)), chunks.words.tolist()
+    packed, masks = compress(chunks), chunks.words.tolist()
+    if rng:
+        noise = rng.integers(-128, 128, chunks.mask.shape, dtype=np.int8)
+        unused = np.arange(length) >= chunks.mask.sum(axis=2)[..., None]
+        packed = np.where(unused, noise, packed)
 
     def word(beat: int, lane: int) -> int:
         return masks[beat][lane] | int.from_bytes(packed[beat, lane].tobytes(), "little") << length
@@ -64,13 +69,18 @@ def _chunk_words(rng: np.random.Generator, chunks: Chunks) -> list[list[int]]:
     return [[word(beat, lane) for beat in range(beats)] for lane in range(lanes)]
 
 
+def constant_word(layout: data.StructLayout, fields: Mapping[Any, int]) -> int:
+    """Return a structured constant as the word of a port."""
+    return int(Const.cast(layout.const(fields)).value)
+
+
 def _job_word(job: GridJob) -> int:
-    fields: dict[int | str, int] = {
+    fields = {
         "chunks": job.chunks,
         "tiles": job.tiles,
         "accumulate": job.accumulate,
     }
-    return int(Const.cast(shapes.grid_job(job.arch).const(fields)).value)
+    return constant_word(shapes.grid_job(job.arch), fields)
 
 
 def grid_stimulus(point: GridPoint) -> Stimulus:
@@ -82,7 +92,7 @@ def grid_stimulus(point: GridPoint) -> Stimulus:
         ([beats.side for beats in point.beats], shapes.side_name, grid.rows, stalls.side),
         ([beats.top for beats in point.beats], shapes.top_name, grid.cols, stalls.top),
     ):
-        words = [_chunk_words(rng, side) for side in sides]
+        words = [chunk_words(side, rng) for side in sides]
         for lane in range(lanes):
             stream = [word for side in words for word in side[lane]]
             feeds[name(lane)] = feed(stream, delays[:, lane].tolist())

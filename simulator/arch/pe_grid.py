@@ -48,6 +48,9 @@ class PEGrid(Spec):
     chunks. A chunk takes ceil(matches / macs_per_pe) cycles, matches being the positions that
     `skip` does not remove, and at least one cycle unless `look_ahead` lets the PE see past empty
     chunks. Results leave through shadow registers, `drain_rows` rows of the grid a cycle.
+
+    With `delta_chunks` a row's chunks come from a `DeltaEncoder` with a state memory of so many
+    chunks, which sends only the activations that changed since they were last sent.
     """
 
     rows: int
@@ -59,6 +62,7 @@ class PEGrid(Spec):
     zero: ZeroAction = ZeroAction.GATE
     look_ahead: bool = False
     drain_rows: int = 1
+    delta_chunks: int = 0
     balance: Balance = Balance.NONE
     precision: Precision = Precision.INT8
     clock_hz: int = 1_000_000_000
@@ -82,6 +86,13 @@ class PEGrid(Spec):
         if self.drain_rows < 1 or self.rows % self.drain_rows:
             raise ValueError(
                 f"PEGrid drain_rows must divide rows = {self.rows}, not be {self.drain_rows}"
+            )
+        if self.delta_chunks < 0:
+            raise ValueError(f"PEGrid delta_chunks must be at least 0, not {self.delta_chunks}")
+        if self.delta_chunks and not self.skips_activations:
+            raise ValueError(
+                "PEGrid delta_chunks need skipping of activations: skip must be activations or "
+                f"both, not {self.skip}"
             )
         if self.precision is not Precision.INT8:
             raise ValueError(f"PEGrid precision must be int8, not {self.precision}")

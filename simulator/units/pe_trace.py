@@ -86,7 +86,8 @@ def respond(
     rows, columns = dense(beats.side, grid.rows), dense(beats.top, grid.cols)
     sums = rows @ columns.transpose(0, 2, 1)
     if job.accumulate:
-        sums = sums.cumsum(axis=0) + (0 if before is None else before)
+        sums = sums.cumsum(axis=0)
+        sums += 0 if before is None else before
     return sums.astype(np.int32).reshape(-1, grid.drain_rows, grid.cols)
 
 
