@@ -247,6 +247,7 @@ PAIRS: Final = (
     bare_grid(3, 3, 4, depth=1),
     bare_grid(3, 3, 5, depth=3, macs=2),
     bare_grid(3, 3, 4, depth=2, look_ahead=True),
+    bare_grid(4, 1, 3, depth=2, drain_rows=2),
 )
 """Structural points small enough for Amaranth's own simulator."""
 

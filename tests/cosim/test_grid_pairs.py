@@ -205,6 +205,21 @@ def test_late_job_starts_after_an_idle_gap():
     assert seen.accept["side0"] == model.accept["side0"][:own] + moved
 
 
+def test_wait_for_the_first_chunk_of_a_job_is_not_counted():
+    """A job's window opens with the first chunk it accepts, on whatever stream."""
+    grid = bare_grid(2, 2, 4, depth=2)
+    first, second = (whole_point(grid, *operands(seed)) for seed in (1, 2))
+    jobs = first.jobs + second.jobs
+    stalls, late = GridStalls.none(jobs), first.jobs[0].beats
+    stalls.side[late] += 9
+    stalls.top[late] += (9, 7)
+    both = GridPoint(jobs=jobs, beats=first.beats + second.beats, stalls=stalls)
+    (seen,) = played(grid, [both])
+    assert difference(grid_expected(both), seen) is None
+    apart = [grid_expected(point).counters["cycles"] for point in (first, second)]
+    assert seen.counters["cycles"] == sum(apart) + 2
+
+
 def operands(seed):
     rng = np.random.default_rng(seed)
     act, weight = (rng.integers(-2, 3, s).astype(np.int8) for s in ((4, 11), (11, 5)))
