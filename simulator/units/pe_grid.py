@@ -35,8 +35,9 @@ class GridTiming:
     whole product's; `drain_cycles` those of the last drain that follows; `array_busy` those in
     which some PE multiplies, None if not asked for. `pe_cycles` splits PEs * cycles by cause:
     work (a multiplier is in use), vacant (an empty chunk is passed), fill (the first broadcast),
-    coupling (a FIFO is empty because a broadcast waits for another PE's FIFO), imbalance (the
-    tile is done here, not elsewhere) and drain (all are done, the shadow registers are not free).
+    coupling (there is no pair to start: broadcasts come once a cycle and wait for the fullest
+    FIFO), imbalance (the tile is done here, not elsewhere) and drain (all are done, the shadow
+    registers are not free).
     `matches` are the positions that took a multiplier, `effectual` those with both operands.
     """
 

@@ -1,5 +1,7 @@
 """The PEGrid's RTL does what its model says: bits, every acceptance's cycle, every counter."""
 
+import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +13,7 @@ from rtl.cosim.check import difference
 from rtl.cosim.play import feed
 from rtl.cosim.pysim import observe
 from rtl.cosim.verilated import observe as observe_verilated
+from rtl.export import export
 from rtl.pe_grid import GridElement, PEGridCore
 from rtl.pe_grid.testing import (
     PAIRS,
@@ -234,6 +237,22 @@ def test_reset_in_the_middle_of_a_job_forgets_it(cut):
     broken = replace(grid_stimulus(point), limit_cycles=cut)
     _, seen = observe(PEGridCore(grid), [broken, grid_stimulus(point)])
     assert difference(grid_expected(point), seen) is None
+
+
+def test_export_has_one_pe_module_and_every_stream(tmp_path):
+    """The Verilog carries the digest, elaborates the PE once and names a stream for each lane."""
+    grid = bare_grid(2, 3, 5, drain_rows=2)
+    paths = export(grid, tmp_path)
+    text, short = paths.verilog.read_text(), grid.digest()[:12]
+    described = json.loads(paths.parameters.read_text())
+    assert paths.module == f"pe_grid_{short}"
+    assert text.count(f'(* sparseloom_digest = "{grid.digest()}" *)\nmodule ') == 2
+    assert len(re.findall(rf"^ *grid_pe_{short} pe_\d_\d \(", text, re.M)) == grid.pes
+    assert described["parameters"] == grid.to_json()
+    bits = {name: port["bits"] for name, port in described["ports"].items()}
+    payloads = {name: bits[f"{name}__payload"] for name in ("side1", "top2", "out")}
+    assert payloads == {"side1": 5 + 5 * 8, "top2": 5 + 5 * 8, "out": 2 * 3 * 32}
+    assert "side2__payload" not in bits
 
 
 class HastyElement(GridElement):

@@ -1,5 +1,7 @@
 """Exact timing of the PEGrid equals a cycle-by-cycle simulation of its FIFOs."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -52,6 +54,26 @@ def test_product_takes_the_cycles_of_the_simulated_fifos(seed):
         causes = dict(timing.pe_cycles)
         causes["wait"] = causes.pop("fill") + causes.pop("coupling")
         assert causes == machine.causes
+
+
+@pytest.mark.parametrize("cols", [16, 33, 70])
+@pytest.mark.parametrize("look_ahead", [False, True])
+def test_wide_grid_takes_the_cycles_of_the_simulated_fifos(cols, look_ahead):
+    """The kernel's loop over columns is exact at the widths where it runs on whole vectors."""
+    rng = np.random.default_rng(cols)
+    grid = replace(
+        drawn_grid(rng), cols=cols, chunk=64, fifo_depth=2, skip=Skip.BOTH, look_ahead=look_ahead
+    )
+    act = rng.random((2 * grid.rows, 600)) < rng.random((2 * grid.rows, 1)) * 0.2
+    weight = rng.random((600, cols + 5)) < rng.random((1, cols + 5)) * 0.3
+    machine = simulate(grid, act, weight)
+    timing = time_product(grid, pack_mask(act, 64), pack_mask(weight.T, 64), union=True)
+    assert (timing.cycles, timing.array_busy) == (machine.cycles, machine.busy)
+    assert timing.empty_chunks == machine.empty
+    assert timing.pe_cycles["work"] == machine.causes["work"]
+    plain = time_product(grid, pack_mask(act, 64), pack_mask(weight.T, 64))
+    assert (plain.spans == timing.spans).all()
+    assert plain.pe_cycles == timing.pe_cycles
 
 
 @pytest.mark.parametrize("seed", range(4))
