@@ -6,6 +6,7 @@ from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import memory
 
 from rtl.pe_grid import shapes
+from rtl.shapes import LENGTH_BITS
 from rtl.unit import Unit, structured
 from simulator.arch.pe_grid import PEGrid
 
@@ -74,7 +75,7 @@ class DeltaEncoder(Unit):
         job = structured(shapes.delta_job(self.grid), "settings")
         running, started = Signal(), Signal()
         chunk = Signal(range(self.grid.delta_chunks))
-        frame = Signal(shapes.LENGTH_BITS)
+        frame = Signal(LENGTH_BITS)
         chunk_last = chunk + 1 == job.chunks
         last = take & chunk_last & (frame + 1 == job.frames)
         m.d.comb += [

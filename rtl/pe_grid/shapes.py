@@ -14,7 +14,6 @@ from simulator.arch.delta import MAX_THRESHOLD
 from simulator.arch.pe_grid import PEGrid
 
 __all__ = [
-    "LENGTH_BITS",
     "accumulator",
     "bounded",
     "chunk_beat",
@@ -126,14 +125,21 @@ def out_beat(grid: PEGrid) -> data.ArrayLayout:
     return results(grid, grid.drain_rows)
 
 
-_PE_TALLY = ("work", "vacant", "wait", "finished", "empty", "effectual", "full", "gated")
-
-
 def pe_tally(grid: PEGrid) -> data.StructLayout:
     """What one PE does in a cycle: its state, empty chunks passed and multiplier uses."""
     uses = bounded(grid.macs_per_pe)
-    widths = dict.fromkeys(_PE_TALLY, unsigned(1)) | dict.fromkeys(_PE_TALLY[5:], uses)
-    return data.StructLayout(widths | {"empty": bounded(seen_chunks(grid))})
+    return data.StructLayout(
+        {
+            "work": 1,
+            "vacant": 1,
+            "wait": 1,
+            "finished": 1,
+            "empty": bounded(seen_chunks(grid)),
+            "effectual": uses,
+            "full": uses,
+            "gated": uses,
+        }
+    )
 
 
 def grid_tally(grid: PEGrid) -> data.ArrayLayout:

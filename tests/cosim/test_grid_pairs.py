@@ -31,8 +31,8 @@ from simulator.units.pe_trace import GridStalls
 pytestmark = pytest.mark.rtl
 
 SEED = 30
-POINTS = 5
-VERILATED_POINTS = 50
+POINTS = 4
+VERILATED_POINTS = 40
 
 
 def name(grid):
