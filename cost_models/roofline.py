@@ -5,7 +5,7 @@ Williams, Waterman and Patterson, CACM 2009; work is counted in multiply-accumul
 
 from dataclasses import dataclass
 
-from simulator.arch import NMArray
+from simulator.arch import Accelerator
 from simulator.result import Result
 from workloads.canonical import Spec
 
@@ -39,7 +39,7 @@ class RooflinePoint(Spec):
     dense_macs_per_s: float
 
 
-def machine_roofline(arch: NMArray) -> Roofline:
+def machine_roofline(arch: Accelerator) -> Roofline:
     """Return the limits of `arch`."""
     return Roofline(
         peak_macs_per_s=arch.peak_macs_per_cycle * arch.clock_hz,

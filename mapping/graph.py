@@ -14,7 +14,7 @@ from mapping.problem import Problem
 from mapping.stream import Stream, map_stream
 from mapping.types import MapperResult, Mapping
 from mapping.updates import check_trainer, select_stream, update_stream
-from simulator.arch import MemoryMode, NMArray
+from simulator.arch import MemoryMode, NMArray, Precision
 from simulator.schedule import Block, OpSchedule, Schedule
 from workloads.graph import Op, OpKind, Phase, TensorSpec, WorkloadGraph
 from workloads.pruning import nnz_of
@@ -134,9 +134,10 @@ class _GraphMapper:
 
     def _rounding_note(self) -> str:
         share = self._rounded / self._kept
+        scale = " with one scale per tensor" if self.arch.precision is Precision.INT8 else ""
         return (
-            f"{share:.1%} of the weights that are not zero round to zero in int8 with one scale "
-            "per tensor; they count as zeros, as the hardware gates them"
+            f"{share:.1%} of the weights that are not zero round to zero in {self.arch.precision}"
+            f"{scale}; they count as zeros, as the hardware gates them"
         )
 
     def lower(self, op: Op) -> OpSchedule:
@@ -194,7 +195,7 @@ class _GraphMapper:
     def _nonzeros(self, weight: TensorSpec, op: Op) -> int:
         assert op.gemm is not None
         if weight.parameter or not isinstance(weight.sparsity, Dense):
-            nonzeros = nnz_of(self.graph, weight.name)
+            nonzeros = nnz_of(self.graph, weight.name, bits=self.arch.operand_bits)
             if weight.name in self.graph.values:
                 kept = int(np.count_nonzero(self.graph.values[weight.name]))
                 self._kept += kept

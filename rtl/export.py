@@ -37,7 +37,7 @@ __all__ = [
     "verilog_text",
 ]
 
-UnitParams = NMArray | SoreParams | WuveParams
+UnitParams = NMArray | SoreParams | WuveParams | PEGrid
 """Parameters of one unit that has RTL."""
 
 NAME_DIGITS = 12

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.arch import NMArray
+from simulator.arch import Accelerator
 from simulator.counts import Counts
 from workloads.canonical import Spec, canonical
 
@@ -66,7 +66,7 @@ class Result(Spec):
 
     workload: str
     sparsity: str
-    arch: NMArray
+    arch: Accelerator
     cycles: int
     counts: Counts
     per_op: NDArray[np.void]

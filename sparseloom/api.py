@@ -7,7 +7,7 @@ from typing import Any
 from cost_models import HOROWITZ_45NM, Cost, EnergyTable
 from cost_models import price as price_counts
 from mapping import MapperResult, map_graph
-from simulator.arch import NMArray
+from simulator.arch import Accelerator
 from simulator.arch.load import load_arch
 from simulator.result import Result
 from simulator.schedule import Schedule
@@ -29,7 +29,7 @@ def load(source: str | Path | WorkloadGraph, **options: Any) -> WorkloadGraph:
     return frontends.load(source, **options)
 
 
-def arch(source: str | Path | NMArray, **overrides: Any) -> NMArray:
+def arch(source: str | Path | Accelerator, **overrides: Any) -> Accelerator:
     """Return the machine of a preset or a YAML file, fields overridden by keyword.
 
     >>> arch("systolic", rows=8, cols=8, dataflow="os").pes
@@ -59,7 +59,7 @@ def gemm(
 
 def map(
     graph: WorkloadGraph,
-    arch: str | Path | NMArray,
+    arch: str | Path | Accelerator,
     *,
     mapper: str = "exhaustive",
     on_op: Callable[[str], None] | None = None,
@@ -74,7 +74,7 @@ def map(
 
 def simulate(
     workload: WorkloadGraph | MapperResult | Schedule,
-    arch: str | Path | NMArray,
+    arch: str | Path | Accelerator,
     *,
     seed: int = 0,
 ) -> Result:

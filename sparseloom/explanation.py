@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from cost_models import machine_roofline, roofline
 from mapping import NoMapping, map_graph
-from simulator.arch import Dataflow
+from simulator.arch import Dataflow, NMArray
 from simulator.result import STALLS
 from sparseloom.ablation import Optimisation, ablate
 from sparseloom.runs import Run
@@ -136,6 +136,8 @@ def _place(run: Run) -> dict[str, tuple[float, str, float]]:
 def _rivals(run: Run) -> dict[str, tuple[tuple[str, int], ...]]:
     """Return {operator: ((dataflow, exact cycles of all executions), ...)}, best first."""
     found: dict[str, list[tuple[int, str]]] = {}
+    if not isinstance(run.arch, NMArray):
+        return {}
     repeats = {op.name: op.repeat for op in run.graph.ops}
     flows = [run.arch.dataflow] if run.arch.dataflow else list(Dataflow)
     for flow in flows:
@@ -209,7 +211,9 @@ def explain(run: Run) -> Explanation:
         lost=lost,
         sentences=_sentences(run, ops, density, lost),
         ops=ops,
-        optimisations=ablate(run.graph, run.arch, result.cycles) if run.method else (),
+        optimisations=ablate(run.graph, run.arch, result.cycles)
+        if run.method and isinstance(run.arch, NMArray)
+        else (),
     )
 
 

@@ -1,23 +1,23 @@
 """A run: one workload on one machine, from source to price, with the dense baseline beside it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cost_models import Cost, price
 from mapping import MapperResult, map_graph
-from simulator.arch import NMArray
-from simulator.arch.load import load_arch
+from simulator.arch import Accelerator, NMArray
+from simulator.arch.load import PRESETS, load_arch, read_arch_file
 from simulator.result import Result
 from simulator.simulate import simulate
 from workloads.frontends import load
-from workloads.graph import WorkloadGraph
+from workloads.graph import Phase, WorkloadGraph
 from workloads.pruning import sparsify
-from workloads.sparsity import Dense, Sparsity, parse
+from workloads.sparsity import Dense, NofM, Sparsity, parse
 from workloads.training import Method
 
-__all__ = ["BASELINES", "PHASES", "Run", "run"]
+__all__ = ["BASELINES", "PHASES", "Prepared", "Run", "prepared", "run"]
 
 BASELINES = ("dense",)
 PHASES = ("infer", "train")
@@ -36,7 +36,7 @@ class Run:
 
     arch_name: str
     method: str | None = None
-    arch: NMArray
+    arch: Accelerator
     graph: WorkloadGraph
     sparsity: Sparsity
     mapped: MapperResult
@@ -63,8 +63,72 @@ class Run:
         return write_run(self.to_json(), Path(folder))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Prepared:
+    """A workload ready to be mapped: sparsified or expanded to a training step, and as it was.
+
+    `dense` is the baseline's graph, `method` the training method, None for inference.
+    """
+
+    graph: WorkloadGraph
+    dense: WorkloadGraph
+    sparsity: Sparsity
+    method: str | None
+    options: dict[str, Any]
+
+
+def prepared(
+    source: str | Path | WorkloadGraph,
+    sparsity: str | Sparsity,
+    *,
+    first_layer: bool = False,
+    phase: str = "infer",
+    method: str | None = None,
+    options: Mapping[str, Any],
+) -> Prepared:
+    """Load and sparsify `source`; the arguments are those of `run`."""
+    if phase not in PHASES:
+        raise ValueError(f"Unknown phase {phase!r}; known: {', '.join(PHASES)}")
+    if method is not None and phase != "train":
+        raise ValueError(f"Method {method!r} is a training method: it needs phase train")
+    structure = parse(sparsity) if isinstance(sparsity, str) else sparsity
+    given = {key: value for key, value in options.items() if value is not None}
+    if phase == "train" and source in TRAINED_SMALL:
+        given.setdefault("image", TRAINED_SMALL[str(source)])
+    dense = load(source, **given)
+    if phase == "train":
+        chosen = Method(method or ("dense" if isinstance(structure, Dense) else "bdwp"))
+        wanted = None if isinstance(structure, Dense) else structure
+        graph = dense.training(chosen, sparsity=wanted, first_layer=first_layer)
+        dense, method = dense.training(Method.DENSE), chosen.value
+    else:
+        graph = sparsify(dense, structure, first_layer=first_layer)
+    return Prepared(graph=graph, dense=dense, sparsity=structure, method=method, options=given)
+
+
+def _check_trainer(graph: WorkloadGraph, machine: Accelerator, arch_name: str) -> None:
+    """Refuse, before the work, a machine without the units or the selector the step needs."""
+    units = machine.training if isinstance(machine, NMArray) else None
+    if units is None:
+        able = [name for name in PRESETS if read_arch_file(name).values.get("training")]
+        raise ValueError(
+            f"Phase train needs an arch with `training` units (sore, wuve), which {arch_name!r} "
+            f"has not; presets that have them: {', '.join(able) or 'none'}"
+        )
+    for op in graph.ops:
+        kept = graph.tensors[op.output].sparsity
+        if op.phase is not Phase.SELECT or not isinstance(kept, NofM):
+            continue
+        if not (isinstance(kept.n, int) and units.sore.selects(kept.n, kept.m)):
+            raise ValueError(
+                f"Op {op.name!r} (select pass) keeps {kept.n}:{kept.m}, but the SORE of "
+                f"{arch_name!r} keeps N of 1 to max_n = {units.sore.max_n} in groups of M up to "
+                f"max_m = {units.sore.max_m}"
+            )
+
+
 def _once(
-    graph: WorkloadGraph, arch_name: str, arch: NMArray, seed: int, on_op: OnOp | None
+    graph: WorkloadGraph, arch_name: str, arch: Accelerator, seed: int, on_op: OnOp | None
 ) -> dict[str, Any]:
     mapped = map_graph(graph, arch, on_op=on_op)
     result = simulate(mapped.schedule, arch, seed=seed)
@@ -81,7 +145,7 @@ def _once(
 def run(
     source: str | Path | WorkloadGraph,
     *,
-    arch: str | Path | NMArray,
+    arch: str | Path | Accelerator,
     sparsity: str | Sparsity = "dense",
     baseline: str | None = None,
     memory: str | None = None,
@@ -105,39 +169,25 @@ def run(
     """
     if baseline not in (None, *BASELINES):
         raise ValueError(f"Unknown baseline {baseline!r}; known: {', '.join(BASELINES)}")
-    if phase not in PHASES:
-        raise ValueError(f"Unknown phase {phase!r}; known: {', '.join(PHASES)}")
-    if method is not None and phase != "train":
-        raise ValueError(f"Method {method!r} is a training method: it needs phase train")
-    structure = parse(sparsity) if isinstance(sparsity, str) else sparsity
     machine = load_arch(arch, **({"memory": memory} if memory else {}))
-    arch_name = "custom" if isinstance(arch, NMArray) else str(arch)
-    given = {key: value for key, value in options.items() if value is not None}
-    if phase == "train" and source in TRAINED_SMALL:
-        given.setdefault("image", TRAINED_SMALL[str(source)])
-    dense = load(source, **given)
-    if phase == "train":
-        chosen = Method(method or ("dense" if isinstance(structure, Dense) else "bdwp"))
-        graph = dense.training(
-            chosen,
-            sparsity=None if isinstance(structure, Dense) else structure,
-            first_layer=first_layer,
-        )
-        dense, method = dense.training(Method.DENSE), chosen.value
-    else:
-        graph = sparsify(dense, structure, first_layer=first_layer)
+    arch_name = "custom" if isinstance(arch, Accelerator) else str(arch)
+    ready = prepared(
+        source, sparsity, first_layer=first_layer, phase=phase, method=method, options=options
+    )
+    if ready.method:
+        _check_trainer(ready.graph, machine, arch_name)
     beside = None
     if baseline:
         beside = Run(
             sparsity=Dense(),
-            method="dense" if method else None,
-            options=given,
-            **_once(dense, arch_name, machine, seed, on_op),
+            method=Method.DENSE.value if ready.method else None,
+            options=ready.options,
+            **_once(ready.dense, arch_name, machine, seed, on_op),
         )
     return Run(
-        sparsity=structure,
-        method=method,
+        sparsity=ready.sparsity,
+        method=ready.method,
         baseline=beside,
-        options=given,
-        **_once(graph, arch_name, machine, seed, on_op),
+        options=ready.options,
+        **_once(ready.graph, arch_name, machine, seed, on_op),
     )

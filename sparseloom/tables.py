@@ -10,7 +10,15 @@ if TYPE_CHECKING:
 
     from sparseloom.explanation import Explanation
 
-__all__ = ["catalogue_table", "causes_lines", "explanation_table", "ops_table", "run_table", "si"]
+__all__ = [
+    "catalogue_table",
+    "causes_lines",
+    "explanation_table",
+    "ops_table",
+    "plain_table",
+    "run_table",
+    "si",
+]
 
 
 def si(value: float, unit: str) -> str:
@@ -37,6 +45,14 @@ def _table(title: str, columns: Sequence[tuple[str, str]]) -> "Table":
             no_wrap=justify != "fold",
             overflow="fold" if justify == "fold" else "ellipsis",
         )
+    return table
+
+
+def plain_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> "Table":
+    """Return a table of texts, everything but the first column to the right."""
+    table = _table(title, [(name, "right" if i else "left") for i, name in enumerate(columns)])
+    for row in rows:
+        table.add_row(*row)
     return table
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workloads.graph import Op, TensorSpec, WorkloadGraph
-from workloads.quantize import quantize
+from workloads.quantize import stored
 from workloads.sampling import CHUNK_ELEMENTS
 from workloads.sparsity import (
     Balanced,
@@ -211,24 +211,25 @@ def _spec(graph: WorkloadGraph, tensor: str) -> TensorSpec:
     return graph.tensors[tensor]
 
 
-def mask_of(graph: WorkloadGraph, tensor: str, *, seed: int = 0) -> Mask:
+def mask_of(graph: WorkloadGraph, tensor: str, *, seed: int = 0, bits: int = 8) -> Mask:
     """Return where `tensor` is non-zero, bool of its shape.
 
-    Known values are non-zero when their int8 code is; otherwise the tensor's sparsity is sampled
-    from a generator derived from `seed` and the tensor's name alone, so that masks do not depend
-    on the order in which they are drawn. `mask_of(...).sum() == nnz_of(...)` always.
+    Known values are non-zero when they are as operands of `bits` (`quantize.stored`); otherwise
+    the tensor's sparsity is sampled from a generator derived from `seed` and the tensor's name
+    alone, so that masks do not depend on the order in which they are drawn.
+    `mask_of(...).sum() == nnz_of(...)` always.
     """
     spec = _spec(graph, tensor)
     if tensor in graph.values:
-        return np.asarray(quantize(graph.values[tensor])[0] != 0)
+        return np.asarray(stored(graph.values[tensor], bits) != 0)
     key = int.from_bytes(hashlib.sha256(tensor.encode()).digest()[:8])
     rng = np.random.default_rng(np.random.SeedSequence([seed, key]))
     return spec.sparsity.sample(spec.shape, rng, axis=reduction_axis(graph, tensor))
 
 
-def nnz_of(graph: WorkloadGraph, tensor: str) -> int:
-    """Return the number of non-zeros of `tensor`; no mask is drawn for shape-only tensors."""
+def nnz_of(graph: WorkloadGraph, tensor: str, *, bits: int = 8) -> int:
+    """Return the non-zeros of `tensor` as operands of `bits`; shape alone draws no mask."""
     spec = _spec(graph, tensor)
     if tensor in graph.values:
-        return int(np.count_nonzero(quantize(graph.values[tensor])[0]))
+        return int(np.count_nonzero(stored(graph.values[tensor], bits)))
     return spec.sparsity.nnz(spec.shape, axis=reduction_axis(graph, tensor))

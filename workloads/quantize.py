@@ -1,9 +1,15 @@
-"""Symmetric per-tensor int8 quantisation."""
+"""Real numbers as a machine stores them: symmetric per-tensor int8, or fp16."""
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["quantize"]
+__all__ = ["quantize", "stored"]
+
+INT8_BITS = 8
+FP16_BITS = 16
+"""Widths of the operands that machines compute with."""
 
 LIMIT = 127
 """-128 stays unused, so that a value and its negative are equally far from zero."""
@@ -25,3 +31,20 @@ def quantize(values: NDArray[np.floating]) -> tuple[NDArray[np.int8], float]:
         raise ValueError(f"Only finite values can be quantised, and the largest is {largest}")
     scale = largest / LIMIT or 1.0
     return np.clip(np.rint(wide / scale), -LIMIT, LIMIT).astype(np.int8), scale
+
+
+def stored(values: NDArray[np.floating], bits: int) -> NDArray[Any]:
+    """Return `values` as operands of `bits` hold them: int8 codes for 8, float16 for 16.
+
+    Raises ValueError for another width, and when a value is not finite as stored.
+    """
+    if bits == INT8_BITS:
+        return quantize(values)[0]
+    if bits != FP16_BITS:
+        raise ValueError(f"Operands are {INT8_BITS} or {FP16_BITS} bits wide, not {bits}")
+    with np.errstate(over="ignore"):
+        half = np.asarray(values).astype(np.float16)
+    if not np.isfinite(half).all():
+        largest = float(np.abs(values).max())
+        raise ValueError(f"fp16 holds magnitudes up to 65504, and the largest is {largest}")
+    return half

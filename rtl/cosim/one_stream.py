@@ -1,4 +1,4 @@
-"""What points of SORE and WUVE share: one operand stream, lanes of fields, and stalls."""
+"""What points share: words of settings; of SORE and WUVE one operand stream, lanes, stalls."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -21,8 +21,8 @@ __all__ = [
     "setting_word",
 ]
 
-SLACK_CYCLES = 80
-"""Cycles a job may take beyond its beats and delays before a silent unit counts as hung."""
+SLACK_CYCLES = 16
+"""Cycles a job may take beyond beats, latency and delays before a silent unit counts as hung."""
 
 AnyStalls = TypeVar("AnyStalls", SoreStalls, WuveStalls)
 
@@ -50,16 +50,16 @@ def lane_words(fields: Sequence[tuple[NDArray[Any], int]]) -> tuple[int, ...]:
 
 
 def one_stream(
-    jobs: Iterable[int], side: Iterable[int], stalls: SoreStalls | WuveStalls
+    jobs: Iterable[int], side: Iterable[int], stalls: SoreStalls | WuveStalls, *, latency: int
 ) -> Stimulus:
-    """Return a stimulus from port words; jobs are offered at once."""
+    """Return a stimulus from port words; jobs, of `latency` cycles each, are offered at once."""
     words = tuple(jobs)
     beats = stalls.side.size + stalls.out.size
     waits = int(stalls.side.sum() + stalls.out.sum())
     return Stimulus(
         feeds={"job": feed(words), "side": feed(tuple(side), stalls.side.tolist())},
         out_delays=tuple(stalls.out.tolist()),
-        limit_cycles=SLACK_CYCLES * len(words) + beats + waits,
+        limit_cycles=(latency + SLACK_CYCLES) * len(words) + beats + waits,
     )
 
 

@@ -50,7 +50,8 @@ def sore_stimulus(point: SorePoint) -> Stimulus:
         setting_word(layout, {name: getattr(job, name) for name in names}) for job in point.jobs
     ]
     values = np.concatenate(point.beats)
-    return one_stream(jobs, lane_words([(values, 8 * values.itemsize)]), point.stalls)
+    side = lane_words([(values, 8 * values.itemsize)])
+    return one_stream(jobs, side, point.stalls, latency=1)
 
 
 def sore_expected(point: SorePoint) -> Observation:

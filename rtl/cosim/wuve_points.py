@@ -72,7 +72,8 @@ def _results(results: WuveResults) -> tuple[int, ...]:
 def wuve_stimulus(point: WuvePoint) -> Stimulus:
     """Return the point as port words."""
     side = [word for beats in point.beats for word in _operands(beats)]
-    return one_stream(map(_job_word, point.jobs), side, point.stalls)
+    latency = point.jobs[0].params.latency
+    return one_stream(map(_job_word, point.jobs), side, point.stalls, latency=latency)
 
 
 def wuve_expected(point: WuvePoint) -> Observation:

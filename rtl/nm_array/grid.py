@@ -78,9 +78,12 @@ class Grid(Unit):
         return tally
 
     def _place(self, m: Module, row: int, col: int) -> Any:
-        members, arch = shapes.nm_pe(self.arch), self.arch
         return add_part(
-            m, f"pe_{row}_{col}", members, lambda: ProcessingElement(arch), self.part_module
+            m,
+            f"pe_{row}_{col}",
+            shapes.nm_pe(self.arch),
+            lambda: ProcessingElement(self.arch),
+            self.part_module,
         )
 
     def _connect(self, m: Module, pes: list[list[Any]], row: int, col: int) -> None:

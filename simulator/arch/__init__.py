@@ -1,5 +1,6 @@
 """Machine parameters: the single source for timing, RTL, cost and legal mappings."""
 
+from simulator.arch.accelerator import MACHINES, Accelerator
 from simulator.arch.memory import BufferParams, DramParams, MemoryMode
 from simulator.arch.nm_array import Dataflow, NMArray, Precision
 from simulator.arch.nm_job import ArrayJob
@@ -8,6 +9,8 @@ from simulator.arch.training_units import TrainingUnits
 from simulator.arch.wuve import WuveJob, WuveParams, wuve_cycles
 
 __all__ = [
+    "MACHINES",
+    "Accelerator",
     "ArrayJob",
     "BufferParams",
     "Dataflow",

@@ -7,11 +7,13 @@ import pytest
 from amaranth.hdl import Module
 from amaranth.lib import wiring
 
+from rtl.cosim.grid_points import chunk_words
+from rtl.cosim.one_stream import setting_word
 from rtl.cosim.play import Stimulus, feed
 from rtl.cosim.pysim import observe
 from rtl.pe_grid import PEGridCore, shapes
 from rtl.pe_grid.delta import DeltaEncoder
-from rtl.pe_grid.testing import bare_grid, chunk_words, constant_word
+from rtl.pe_grid.testing import bare_grid
 from rtl.unit import Unit
 from simulator.arch.delta import DeltaJob
 from simulator.units.delta import DeltaStalls, encode, run_sequence
@@ -32,7 +34,7 @@ def dense_words(chunks):
 
 def job_word(job):
     names = ("chunks", "frames", "threshold", "resume")
-    return constant_word(shapes.delta_job(job.arch), {n: getattr(job, n) for n in names})
+    return setting_word(shapes.delta_job(job.arch), {n: getattr(job, n) for n in names})
 
 
 def drawn_job(rng, grid, most, resume):
@@ -161,7 +163,7 @@ def row_results(grid, frames, weight, threshold):
         for column in weight.T.copy()
     ]
     feeds = {
-        "job": feed([constant_word(shapes.grid_job(grid), job)]),
+        "job": feed([setting_word(shapes.grid_job(grid), job)]),
         "frames": feed([job_word(delta)]),
         "side": feed(dense_words(frames.reshape(-1, 4))),
         **{shapes.top_name(c): feed(words * len(frames)) for c, words in enumerate(columns)},

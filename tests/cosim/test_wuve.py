@@ -59,6 +59,15 @@ def test_wuve_after_a_reset_in_mid_job_starts_afresh():
     assert first == second == wuve_expected(whole)
 
 
+def test_deepest_wuve_is_awaited():
+    """No legal latency is taken for a hung engine: the last result still arrives and agrees."""
+    params = WuveParams(lanes=1, adder_latency=64, multiplier_latency=64)
+    point = unstalled(WuveJob(params=params, **SETTINGS, beats=1))
+    assert params.latency == 321
+    [rtl] = observe(Wuve(params), [wuve_stimulus(point)])
+    assert rtl == wuve_expected(point)
+
+
 def test_wuve_counts_three_products_and_sums_an_element():
     """Counted events are the RTL's beats times the operations of a lane."""
     for point in wuve_points():

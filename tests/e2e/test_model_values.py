@@ -1,4 +1,7 @@
-"""The pruned demo model through the array's own beats, bit for bit against numpy."""
+"""The pruned demo model through the array's own beats, bit for bit against numpy.
+
+Operands are the weights' int8 codes: whole numbers, whose sums fp32 holds exactly in any order.
+"""
 
 import importlib.util
 from pathlib import Path
@@ -11,6 +14,7 @@ from mapping.graph import packings
 from mapping.problem import Problem
 from simulator.arch.load import load_arch
 from simulator.functional import im2col, product
+from simulator.units.nm_beats import OPERANDS
 from workloads.frontends import load
 from workloads.graph import OpKind
 from workloads.quantize import quantize
@@ -20,18 +24,21 @@ pytestmark = pytest.mark.slow
 KINDS = (OpKind.CONV, OpKind.DEPTHWISE, OpKind.GEMM, OpKind.MATMUL)
 
 
-@pytest.fixture(scope="module")
-def mapped():
+INT8 = {"precision": "int8", "adder_latency": 1, "interleave": 1, "training": None}
+
+
+@pytest.fixture(scope="module", params=[{}, INT8], ids=["fp16", "int8"])
+def mapped(request):
     package = importlib.util.find_spec("rapidocr_onnxruntime").submodule_search_locations[0]
     (model,) = Path(package, "models").glob("*rec*.onnx")
     graph = load(model).sparsify(NofM(2, 8))
-    arch = load_arch("sat-vcu1525")
+    arch = load_arch("sat-vcu1525", **request.param)
     mappings = {m.op: m for m in map_graph(graph, arch).mappings}
     return graph, arch, mappings
 
 
 def weights_of(graph, op, rng):
-    """Return int8[groups, k, n]: the pruned values, or random ones for a product of activations."""
+    """Return int8[groups, k, n]: the pruned codes, or random ones for a product of activations."""
     shape = (op.gemm.groups, op.gemm.k, op.gemm.n)
     if op.inputs[1] not in graph.values:
         return rng.integers(-127, 128, shape).astype(np.int8)
@@ -62,11 +69,12 @@ def check(graph, arch, mapping, op, rows):
     block = np.zeros((taps, packed, depth, packed, op.gemm.n), dtype=np.int8)
     for g in range(packed):
         block[:, g, :, g] = weight[g].reshape(taps, depth, op.gemm.n)
+    operand = OPERANDS[arch.precision]
     found = product(
         arch,
         mapping.setting,
-        np.ascontiguousarray(act),
-        block.reshape(op.gemm.k * packed, op.gemm.n * packed),
+        np.ascontiguousarray(act).astype(operand),
+        block.reshape(op.gemm.k * packed, op.gemm.n * packed).astype(operand),
     )
     for g, own_act in enumerate(acts):
         expected = own_act.astype(np.int32) @ weight[g].astype(np.int32)

@@ -23,6 +23,12 @@ CASES = [
     ("resnet9", {}, "2:8", "nm-tiny"),
     ("llama2-7b", {"prefill": 128}, "2:8", "sat-vcu1525"),
     ("opt-6.7b", {"prefill": 16, "decode": 4}, "1:4", "sat-vcu1525"),
+    ("resnet50", {}, "2:4", "stc-like"),
+    ("vit-b16", {}, "1:4", "stc-flexible"),
+    ("mobilenet-v2", {}, "2:8", "stc-dual"),
+    ("resnet50", {}, "unstructured:0.3", "dstc-like"),
+    ("bert-base", {}, "unstructured:0.2", "sigma-like"),
+    ("resnet18", {}, "dense", "dense-tpu"),
 ]
 
 

@@ -33,7 +33,7 @@ def test_compute_and_stalls_sum_to_the_cycles_of_every_operator(resnet18):
 
 def test_cycles_and_counts_are_sums_over_operators(resnet18):
     assert resnet18.cycles == resnet18.per_op["cycles"].sum()
-    macs = resnet18.counts["mac", "int8", "full"]
+    macs = resnet18.counts["mac", "fp16", "full"]
     assert macs == resnet18.macs_effectual == resnet18.per_op["macs_effectual"].sum()
     read = total(resnet18.counts, "dram", "read")
     assert read == 8 * resnet18.per_op["dram_read_bytes"].sum()
@@ -108,7 +108,7 @@ def test_batch_scales_effectual_macs_exactly():
 def test_unskippable_structure_runs_at_dense_time_and_says_so():
     plain, sparse = (run(gemm_graph(64, 512, 64, weight=w)) for w in (Dense(), Unstructured(0.2)))
     assert sparse.cycles == plain.cycles
-    assert sparse.counts["mac", "int8", "gated"] > plain.counts["mac", "int8", "gated"]
+    assert sparse.counts["mac", "fp16", "gated"] > plain.counts["mac", "fp16", "gated"]
     assert any("run at dense time, zeros gated" in note for note in sparse.notes)
 
 
@@ -121,7 +121,7 @@ def test_depthwise_convolutions_fill_the_array_by_packing_groups():
 
 def test_weights_that_round_to_zero_are_counted_as_zeros_and_said_so():
     graph = gemm_graph(4, 8, 2)
-    values = np.full((8, 2), 0.001, dtype=np.float32)
+    values = np.full((8, 2), 2.0**-26, dtype=np.float32)
     values[0] = 1
     result = run(replace(graph, values={"weight": values}))
     assert result.macs_effectual == 4 * 2
@@ -151,6 +151,18 @@ def test_operator_that_fits_no_buffer_is_named_with_need_and_size():
         ValueError, match=r"Op 'gemm' fits no tile in out_buffer: .* needs \d+ bytes, .* is 16"
     ):
         run(gemm_graph(64, 64, 64), out_buffer={"capacity_bytes": 16})
+
+
+def test_operator_that_fits_each_buffer_but_not_all_is_told_so():
+    """Tiles that spare one buffer fill another: the sentence has every need and size."""
+    sizes = {"act_buffer": 8, "weight_buffer": 9, "out_buffer": 33}
+    buffers = {name: {"capacity_bytes": size} for name, size in sizes.items()}
+    sentence = (
+        "Op 'gemm' fits no tile in all buffers at once; the smallest tile for each alone needs, "
+        "in bytes, 8 of 8 of act_buffer, 8 of 9 of weight_buffer, 32 of 33 of out_buffer"
+    )
+    with pytest.raises(ValueError, match=f"^{sentence}$"):
+        run(gemm_graph(64, 64, 64), "nm-tiny", **buffers)
 
 
 def test_unknown_mapper_lists_the_known_ones():

@@ -465,3 +465,9 @@ def test_progress_on_a_terminal_waits_a_second_then_shows(monkeypatch):
         monkeypatch.setattr(module, "PATIENCE_S", 0.0)
         step("slow")
     assert "slow" in screen.getvalue()
+
+
+def test_run_record_needs_an_onnx_model_and_a_file(capsys, tmp_path):
+    """`--record` belongs to ONNX models."""
+    assert invoke(["run", "resnet9", "--arch", "nm-tiny", "--record", str(tmp_path / "x.png")]) == 2
+    assert "resnet9 has no option 'record'" in capsys.readouterr().err

@@ -158,6 +158,8 @@ def test_nnz_of_values_counts_int8_codes():
     assert np.count_nonzero(values) == 3
     assert nnz_of(graph, "w0") == 2 == np.count_nonzero(quantize(values)[0])
     assert mask_of(graph, "w0").tolist() == [[True, False], [False, True]]
+    assert nnz_of(graph, "w0", bits=16) == np.count_nonzero(values)
+    assert mask_of(graph, "w0", bits=16).tolist() == (values != 0).tolist()
 
 
 def test_reduction_axis_of_both_operands():

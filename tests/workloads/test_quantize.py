@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from workloads.quantize import quantize
+from workloads.quantize import quantize, stored
 
 
 def test_quantize_half_steps_round_to_even():
@@ -40,3 +40,18 @@ def test_quantize_values_below_any_scale_count_as_zero():
 def test_quantize_not_finite_is_refused(bad):
     with pytest.raises(ValueError, match="Only finite values can be quantised"):
         quantize(np.array([1.0, bad]))
+
+
+def test_stored_eight_bits_are_codes_and_sixteen_are_fp16():
+    values = np.array([1.0, 2.0**-25, 2.0**-24, -3e-5])
+    assert stored(values, 8).tolist() == [127, 0, 0, 0]
+    half = stored(values, 16)
+    assert half.dtype == np.float16
+    assert half.tolist() == [1.0, 0.0, 2.0**-24, float(np.float16(-3e-5))]
+
+
+def test_stored_refuses_what_does_not_fit():
+    with pytest.raises(ValueError, match="fp16 holds magnitudes up to 65504, and the largest is"):
+        stored(np.array([1.0, -7e4]), 16)
+    with pytest.raises(ValueError, match="Operands are 8 or 16 bits wide, not 32"):
+        stored(np.ones(1), 32)
