@@ -1,4 +1,4 @@
-"""Verilog export of the array, SORE and WUVE, traceable to their parameters."""
+"""Verilog export of the array, SORE, WUVE and the grid, traceable to their parameters."""
 
 import json
 import os
@@ -15,10 +15,13 @@ from amaranth.lib.wiring import In
 
 from rtl import shapes
 from rtl.nm_array import NMArrayCore, ProcessingElement
+from rtl.pe_grid import GridElement, PEGridCore
+from rtl.pe_grid.shapes import pe_grid
 from rtl.sore import SelectorLane, Sore, sore_ports
 from rtl.unit import Unit
 from rtl.wuve import UpdateLane, Wuve, wuve_ports
 from simulator.arch import NMArray
+from simulator.arch.pe_grid import PEGrid
 from simulator.arch.sore import SoreParams
 from simulator.arch.wuve import WuveParams
 
@@ -34,7 +37,7 @@ __all__ = [
     "verilog_text",
 ]
 
-UnitParams = NMArray | SoreParams | WuveParams
+UnitParams = NMArray | SoreParams | WuveParams | PEGrid
 """Parameters of one unit that has RTL."""
 
 NAME_DIGITS = 12
@@ -75,6 +78,9 @@ _KINDS: Final[Mapping[type, _Kind]] = {
     WuveParams: _Kind(
         name="wuve", ports=wuve_ports, core=Wuve, part_name="wuve_lane", part=UpdateLane
     ),
+    PEGrid: _Kind(
+        name="pe_grid", ports=pe_grid, core=PEGridCore, part_name="grid_pe", part=GridElement
+    ),
 }
 
 
@@ -84,7 +90,7 @@ def units(arch: NMArray) -> tuple[UnitParams, ...]:
 
 
 def unit_name(params: UnitParams) -> str:
-    """Return the unit's name: nm_array, sore or wuve."""
+    """Return the unit's name: nm_array, sore, wuve or pe_grid."""
     return _KINDS[type(params)].name
 
 

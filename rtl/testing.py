@@ -8,6 +8,7 @@ from typing import Final, assert_never
 
 from rtl.export import UnitParams
 from simulator.arch import BufferParams, DramParams, NMArray, Precision
+from simulator.arch.pe_grid import PEGrid
 from simulator.arch.sore import SoreFormat, SoreParams
 from simulator.arch.wuve import WuveParams
 
@@ -32,6 +33,8 @@ class Pair:
                 return f"sore-{lanes}x{n}of{m}-{value}"
             case WuveParams(lanes=lanes, adder_latency=adder, multiplier_latency=multiplier):
                 return f"wuve-{lanes}-add{adder}-mul{multiplier}"
+            case PEGrid() as grid:
+                return _grid_name(grid)
             case _:
                 assert_never(self.params)
 
@@ -41,6 +44,12 @@ def _array_name(p: NMArray) -> str:
     if p.precision is Precision.INT8:
         return f"{p.rows}x{p.cols}-m{p.max_m}-q{p.macs_per_pe}{overlap}"
     return f"{p.rows}x{p.cols}-m{p.max_m}-fp16-l{p.adder_latency}-i{p.interleave}{overlap}"
+
+
+def _grid_name(p: PEGrid) -> str:
+    ahead = "-ahead" if p.look_ahead else ""
+    size = f"{p.rows}x{p.cols}-w{p.chunk}-d{p.fifo_depth}-q{p.macs_per_pe}"
+    return f"{size}-{p.skip}-{p.zero}{ahead}-drain{p.drain_rows}"
 
 
 def bare_array(

@@ -1,4 +1,4 @@
-"""What points of SORE and WUVE share: one operand stream, lanes of fields, and stalls."""
+"""What points share: words of settings; of SORE and WUVE one operand stream, lanes, stalls."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace

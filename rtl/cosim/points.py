@@ -7,12 +7,14 @@ from typing import Any, Final
 import numpy as np
 
 from rtl.cosim.check import expected
+from rtl.cosim.grid_points import grid_expected, grid_stimulus, random_grid_point
 from rtl.cosim.play import Observation, Stimulus
 from rtl.cosim.sore_points import random_sore_point, sore_expected, sore_stimulus
 from rtl.cosim.stimulus import random_point, stimulus
 from rtl.cosim.wuve_points import random_wuve_point, wuve_expected, wuve_stimulus
 from rtl.export import UnitParams
 from simulator.arch import NMArray
+from simulator.arch.pe_grid import PEGrid
 from simulator.arch.sore import SoreParams
 from simulator.arch.wuve import WuveParams
 
@@ -32,6 +34,7 @@ POINTS: Final[Mapping[type, Points]] = {
     NMArray: Points(draw=random_point, stimulus=stimulus, expected=expected),
     SoreParams: Points(draw=random_sore_point, stimulus=sore_stimulus, expected=sore_expected),
     WuveParams: Points(draw=random_wuve_point, stimulus=wuve_stimulus, expected=wuve_expected),
+    PEGrid: Points(draw=random_grid_point, stimulus=grid_stimulus, expected=grid_expected),
 }
 """By the type of a unit's parameters."""
 
