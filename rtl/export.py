@@ -1,4 +1,4 @@
-"""Verilog export of the NMArray, traceable to its parameters."""
+"""Verilog export of the NMArray and of the machine around it, traceable to their parameters."""
 
 import json
 import os
@@ -14,10 +14,19 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 
 from rtl import shapes
+from rtl.machine.machine import Machine
 from rtl.nm_array import NMArrayCore, ProcessingElement
 from simulator.arch import NMArray
 
-__all__ = ["ExportPaths", "export", "module_name", "verilog_text"]
+__all__ = [
+    "ExportPaths",
+    "export",
+    "export_machine",
+    "machine_name",
+    "machine_text",
+    "module_name",
+    "verilog_text",
+]
 
 NAME_DIGITS = 12
 """Hexadecimal digits of the parameters' digest in a module's name; the attribute has all 64."""
@@ -35,6 +44,11 @@ class ExportPaths:
 def module_name(arch: NMArray) -> str:
     """Return the top module's name; it carries the start of the parameters' digest."""
     return f"nm_array_{arch.digest()[:NAME_DIGITS]}"
+
+
+def machine_name(arch: NMArray) -> str:
+    """Return the name of the whole machine's top module."""
+    return f"nm_machine_{arch.digest()[:NAME_DIGITS]}"
 
 
 def _pe_name(arch: NMArray) -> str:
@@ -56,9 +70,18 @@ def verilog_text(arch: NMArray) -> str:
     return f"{pe}\n{top}"
 
 
-def _ports(arch: NMArray) -> dict[str, dict[str, Any]]:
+def machine_text(arch: NMArray) -> str:
+    """Return the Verilog of the machine behind its AXI4 port: one PE module and the rest.
+
+    Raises ValueError for parameters that no machine can be built from.
+    """
+    pe_module, machine = _pe_name(arch), Machine(arch, pe_module=_pe_name(arch))
+    pe = _converted(ProcessingElement(arch), pe_module, arch)
+    return f"{pe}\n{_converted(machine, machine_name(arch), arch)}"
+
+
+def _ports(signature: wiring.Signature) -> dict[str, dict[str, Any]]:
     """Return direction and width of every port of the top module, clock and reset apart."""
-    signature = wiring.Signature(shapes.nm_array(arch))
     members: Iterator[tuple[Any, Any, Any]] = signature.flatten(signature.create())
     return {
         "__".join(map(str, path)): {
@@ -69,14 +92,14 @@ def _ports(arch: NMArray) -> dict[str, dict[str, Any]]:
     }
 
 
-def _parameters_text(arch: NMArray) -> str:
+def _parameters_text(arch: NMArray, module: str, signature: wiring.Signature) -> str:
     content = {
-        "module": module_name(arch),
+        "module": module,
         "digest": arch.digest(),
         "parameters": arch.to_json(),
         "clock": "clk",
         "reset": "rst, synchronous, active high",
-        "ports": _ports(arch),
+        "ports": _ports(signature),
     }
     return json.dumps(content, indent=2, sort_keys=True) + "\n"
 
@@ -98,16 +121,32 @@ def _write(texts: Sequence[tuple[Path, str]]) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def _exported(
+    arch: NMArray, directory: Path, name: str, text: str, signature: wiring.Signature
+) -> ExportPaths:
+    paths = ExportPaths(
+        verilog=directory / f"{name}.v", parameters=directory / f"{name}.json", module=name
+    )
+    texts = [(paths.verilog, text), (paths.parameters, _parameters_text(arch, name, signature))]
+    directory.mkdir(parents=True, exist_ok=True)
+    _write(texts)
+    return paths
+
+
 def export(arch: NMArray, directory: Path) -> ExportPaths:
     """Write the array's Verilog and, beside it, its parameters and ports as JSON.
 
     Creates `directory` if needed; files of the same parameters are replaced.
     """
-    name = module_name(arch)
-    paths = ExportPaths(
-        verilog=directory / f"{name}.v", parameters=directory / f"{name}.json", module=name
-    )
-    texts = [(paths.verilog, verilog_text(arch)), (paths.parameters, _parameters_text(arch))]
-    directory.mkdir(parents=True, exist_ok=True)
-    _write(texts)
-    return paths
+    signature = wiring.Signature(shapes.nm_array(arch))
+    return _exported(arch, directory, module_name(arch), verilog_text(arch), signature)
+
+
+def export_machine(arch: NMArray, directory: Path) -> ExportPaths:
+    """Write the Verilog of the whole machine and, beside it, its parameters and ports as JSON.
+
+    Creates `directory` if needed; files of the same parameters are replaced. Raises ValueError for
+    parameters that no machine can be built from.
+    """
+    signature = Machine(arch).signature
+    return _exported(arch, directory, machine_name(arch), machine_text(arch), signature)

@@ -6,6 +6,8 @@ order exactly as the hardware's does: int8 sums equal a plain integer product bi
 sums have the hardware's order of addition.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,14 +19,12 @@ from workloads.graph import Window
 
 __all__ = ["im2col", "product"]
 
-Int8 = NDArray[np.int8]
-
 BEAT_ITEMS = 1 << 22
 """Operand items unrolled into beats at a time: bounds memory, not results."""
 
 
-def im2col(window: Window, image: Int8) -> Int8:
-    """Return the GEMM's activations int8[m, k] of an image int8[batch, h, w, channels].
+def im2col(window: Window, image: NDArray[Any]) -> NDArray[Any]:
+    """Return the GEMM's activations [m, k] of an image [batch, h, w, channels] of any dtype.
 
     m runs over (batch, out h, out w), k over (kh, kw, channel) with the channel fastest; border
     positions are zero.
@@ -38,8 +38,12 @@ def im2col(window: Window, image: Int8) -> Int8:
     return np.ascontiguousarray(patches).reshape(-1, patches[0, 0, 0].size)
 
 
-def product(arch: NMArray, setting: NMSetting, act: Int8, weight: Int8) -> NDArray[np.int32]:
-    """Return act int8[m, k] times weight int8[k, n] as `arch` computes it, int32[m, n].
+def product(
+    arch: NMArray, setting: NMSetting, act: NDArray[Any], weight: NDArray[Any]
+) -> NDArray[Any]:
+    """Return act [m, k] times weight [k, n] as `arch` computes it, [m, n].
+
+    int8 gives int32 and float16 float32, as the array's precision says.
 
     Raises ValueError if a group of the weights holds more than N non-zeros.
     """

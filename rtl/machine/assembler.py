@@ -120,7 +120,7 @@ class _Assembler:
         counts = [0] * len(shapes.CHANNELS)
         for channel, count in planned.tokens.items():
             counts[mask([channel]).bit_length() - 1] = count
-        word = packed(shapes.tokens(), counts)  # type: ignore[arg-type]
+        word = packed(shapes.tokens(), counts)
         self.words.append(LoadWord(bank=Bank.TOKENS.value, address=len(self.names), word=word))
 
     def step(self, unit: Unit, step: Step, fields: Fields) -> None:
@@ -166,7 +166,7 @@ class _Assembler:
         return self._tables[name][key]
 
     def check_move(self, op: Op, move: Move) -> None:
-        """Raise ValueError unless every run of a move begins and every but a lone one ends whole."""
+        """Raise ValueError unless runs begin on beats and, but for a lone one, end on them."""
         bits = shapes.beat_bits(self.arch)
         runs = [stride for count, stride in move.strides if count > 1]
         ends = [move.run] if runs else []
@@ -187,7 +187,7 @@ class _Assembler:
         beats = run * int(np.prod([count for count, _ in strides]))
         if beats != step.cycles:
             raise self.refused(op, f"step {step.label!r} takes {step.cycles} cycles, not {beats}")
-        loops = {}
+        loops: Fields = {}
         for level, (count, stride) in enumerate(strides):
             loops |= {f"count_{level}": count, f"stride_{level}": stride // bits}
         self.step(

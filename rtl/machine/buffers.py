@@ -40,7 +40,8 @@ class Buffer(Unit):
     def elaborate(self, platform: object) -> Module:
         """Build the memory."""
         m = Module()
-        m.submodules.words = words = memory.Memory(shape=self.shape, depth=self.depth, init=[])
+        words: Any = memory.Memory(shape=self.shape, depth=self.depth, init=[])
+        m.submodules.words = words
         for port in range(self.reads):
             read = words.read_port(domain="comb")
             m.d.comb += [

@@ -11,7 +11,7 @@ from rtl.float import FP32, Adder
 from rtl.machine import shapes
 from rtl.machine.feeder import accumulated, counted
 from rtl.shapes import Mode
-from rtl.unit import Unit
+from rtl.unit import Unit, structured
 from simulator.arch import NMArray
 from simulator.arch.nm_job import fold_rows
 
@@ -59,7 +59,7 @@ class Collector(Unit):
         m = Module()
         layout = shapes.array_step(self.arch)
         m.submodules.queue = queue = fifo.SyncFIFO(width=layout.size, depth=JOBS)
-        self._step = step = Signal(layout, name="current")
+        self._step = step = structured(layout, "current")
         last = Signal()
         ends, ended = Signal(range(JOBS + 1)), Signal()
         m.d.comb += [

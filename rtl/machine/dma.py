@@ -1,5 +1,6 @@
 """The DMA's address side: one transfer at a time, a beat a cycle, loads and stores in turn."""
 
+from itertools import pairwise
 from typing import Any
 
 from amaranth.hdl import Const, Module, Mux, Signal, Value
@@ -99,7 +100,8 @@ class Dma(Unit):
     its first beat's turn, once all writes issued before it are acknowledged; its data come back
     to the `Receiver`, which is told of every load with `begun`. A store's beat leaves a cycle
     after its turn. `taking` marks the cycles in which `beat` is consumed, `first` the first of a
-    step. Back-pressure: a channel that is not ready holds the DMA. Reset: idle.
+    step, `quiet` that all writes are acknowledged. Back-pressure: a channel that is not ready holds
+    the DMA. Reset: idle.
     """
 
     def __init__(self, arch: NMArray) -> None:
@@ -120,6 +122,7 @@ class Dma(Unit):
                 "beat": In(bits),
                 "bus": Out(shapes.axi(arch)),
                 "busy": Out(1),
+                "quiet": Out(1),
             }
         )
 
@@ -147,6 +150,7 @@ class Dma(Unit):
         with m.Elif(advance):
             m.d.sync += self.first.eq(0)
         issued, reads_go = Signal(8), self._reads(m, walk, advance)
+        m.d.comb += self.quiet.eq(self._done == issued)
         writes_go = self._writes(m, walk, advance, issued)
         room = ~self.first | self.room
         m.d.comb += advance.eq(self.busy & Mux(current.store, writes_go, reads_go & room))
@@ -164,7 +168,8 @@ class Dma(Unit):
     def _reads(self, m: Module, walk: Walk, advance: Value) -> Value:
         """Issue read addresses behind the writes before them; returns whether a beat may go."""
         # Acknowledgements count modulo 256: far more than can be under way.
-        done, self._seen = Signal(8), Signal(8)
+        self._done = done = Signal(8, name="acknowledged")
+        self._seen = Signal(8, name="seen")
         entry = data.StructLayout({"address": shapes.read_address(), "seen": 8, "valid": 1})
         stages = [structured(entry, f"read_{stage}") for stage in range(shapes.READ_DELAY)]
         out = stages[-1]
@@ -180,9 +185,7 @@ class Dma(Unit):
         with m.If(self.bus.b.valid):
             m.d.sync += done.eq(done + 1)
         with m.If(moves):
-            m.d.sync += [
-                after.eq(before) for before, after in zip(stages, stages[1:], strict=False)
-            ]
+            m.d.sync += [after.eq(before) for before, after in pairwise(stages)]
             m.d.sync += [
                 *self._address(walk, stages[0].address),
                 stages[0].seen.eq(self._seen),

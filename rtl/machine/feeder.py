@@ -19,7 +19,7 @@ __all__ = ["Feeder", "counted"]
 
 def counted(
     m: Module, enable: Value, limits: Sequence[Value | int], name: str
-) -> tuple[list[Signal], list[Value]]:
+) -> tuple[list[Signal], list[Signal]]:
     """Return nested counters, outermost first, and whether each is about to wrap around.
 
     They move with `enable`; limits are at least 1.

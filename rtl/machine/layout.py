@@ -39,7 +39,7 @@ class Entries(Spec):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Move(Spec):
-    """A transfer of `items`, in bits from a region's start: runs, and (count, stride) inside out."""
+    """A transfer of `items`, in bits from a region's start: runs, then (count, stride) outwards."""
 
     items: int
     start: int
@@ -248,8 +248,8 @@ class ProductLayout:
             strides = ((lanes, line), (deep // lanes, run), (across // lanes, lanes * line))
             return Move(items=items, start=n * line + k * bits, run=run, strides=strides)
         line = self.plan.gemm.n * bits
-        strides = ((deep, line), (across // lanes, run))
-        return Move(items=items, start=k * line + n * bits, run=run, strides=strides)
+        columns = ((deep, line), (across // lanes, run))
+        return Move(items=items, start=k * line + n * bits, run=run, strides=columns)
 
     def weight_tables(self, tile: Tile, region: Region) -> tuple[Entries, Entries]:
         """Return row entries along the pairs of the reduction and column entries along n."""

@@ -19,7 +19,7 @@ from rtl.machine.updater import SelectPass, UpdateUnit
 from rtl.machine.vector import VectorUnit
 from rtl.nm_array import NMArrayCore
 from rtl.shapes import COUNTER_BITS
-from rtl.unit import Unit
+from rtl.unit import Unit, structured
 from simulator.arch import NMArray, Precision
 
 __all__ = ["Machine", "check_machine"]
@@ -60,8 +60,9 @@ class Machine(Unit):
     """Runs a program of training-step instructions against an AXI4 memory.
 
     The program and its tables are written through `load` while the machine is idle; `start` runs
-    it and `done` tells that it has ended. `cycles` counts the run, `op_cycles` those of operator
-    `op_index`, `busy` the cycles of every unit since `start`.
+    it, after a sweep of the output buffer, and `done` tells that it has ended and all its writes
+    are acknowledged. `cycles` counts from the first operator's first cycle to the last one's last,
+    `op_cycles` those of operator `op_index`, `<unit>_busy` the cycles of every unit.
 
     Latency: a transfer's data are in their buffer `dram.latency_cycles` after its last beat's
     turn with a memory that answers `READ_DELAY` cycles sooner. Throughput: a step of every unit at
@@ -105,6 +106,7 @@ class Machine(Unit):
         m.submodules.across = self.across = Selector(training.sore, arch)
         m.submodules.along = self.along = Selector(training.sore, arch)
         m.submodules.transposer = self.transposer = Transposer(arch.max_m)
+        self._clear(m)
         self._sequence(m)
         self._tables(m)
         self._activations(m)
@@ -114,13 +116,25 @@ class Machine(Unit):
         self._bus(m)
         return m
 
+    def _clear(self, m: Module) -> None:
+        """Sweep the output buffer before a run: no sum of an earlier run passes for a new one's."""
+        self.clearing = Signal(name="clearing")
+        self.swept = swept = Signal(range(self.arch.out_buffer.capacity_bytes // 4))
+        last = swept == self.arch.out_buffer.capacity_bytes // 4 - 1
+        with m.If(self.start):
+            m.d.sync += [self.clearing.eq(1), swept.eq(0)]
+        with m.Elif(self.clearing):
+            m.d.sync += [swept.eq(swept + 1), self.clearing.eq(~last)]
+        m.d.comb += self.sequencer.start.eq(self.clearing & last)
+
     def _sequence(self, m: Module) -> None:
         """Connect the sequencer to host and units."""
         s, core = self.sequencer, self.core
-        for name in ("load", "load_enable", "start", "op_index"):
+        for name in ("load", "load_enable", "op_index"):
             m.d.comb += getattr(s, name).eq(getattr(self, name))
-        for name in ("done", "cycles", "op_cycles"):
+        for name in ("cycles", "op_cycles"):
             m.d.comb += getattr(self, name).eq(getattr(s, name))
+        m.d.comb += self.done.eq(s.done & ~self.start & ~self.clearing & self.dma.quiet)
         running = Signal()
         with m.If(s.array_go):
             m.d.sync += running.eq(1)
@@ -197,7 +211,7 @@ class Machine(Unit):
         return [getattr(unit, f"write_{port}") for port in range(ports)]
 
     def _buffer(
-        self, m: Module, name: str, depth: int, reads: int, writes: list[tuple[Any, Value]]
+        self, m: Module, name: str, depth: int, reads: int, writes: list[tuple[Any, Any]]
     ) -> Buffer:
         """Add a buffer of items with the given writes, each with what enables it besides."""
         buffer = Buffer(shapes.pair_bits(self.arch), depth, reads=reads, writes=len(writes))
@@ -263,7 +277,7 @@ class Machine(Unit):
 
     def feeder_step(self, m: Module) -> Any:
         """Return the running job's instruction."""
-        held = Signal(shapes.array_step(self.arch), name="array_held")
+        held = structured(shapes.array_step(self.arch), "array_held")
         with m.If(self.sequencer.array_go):
             m.d.sync += held.eq(self.sequencer.array_step)
         self.job = held
@@ -298,6 +312,8 @@ class Machine(Unit):
                 getattr(sums, f"word_{lane}").eq(getattr(self.collector, f"total_{lane}")),
                 getattr(sums, f"enable_{lane}").eq(getattr(self.collector, f"enable_{lane}")),
             ]
+        with m.If(self.clearing):
+            m.d.comb += [sums.to_0.eq(self.swept), sums.word_0.eq(0), sums.enable_0.eq(1)]
         writes = self._arrivals(Target.SAVED)
         saved = self._buffer(m, "saved", 2 * depth, stored, writes)
         for i in range(stored):

@@ -1,5 +1,6 @@
 """A deterministic AXI4 memory for simulation: fixed read latency, a beat a cycle, in order."""
 
+from itertools import pairwise
 from typing import Any
 
 from amaranth.hdl import Module, Mux, Signal
@@ -40,7 +41,7 @@ class AxiMemory(Unit):
         """Build the memory."""
         m = Module()
         bits = shapes.beat_bits(self.arch)
-        words = memory.Memory(shape=bits, depth=self.depth, init=[])
+        words: Any = memory.Memory(shape=bits, depth=self.depth, init=[])
         m.submodules.words = words
         host, seen = words.write_port(), words.read_port(domain="comb")
         m.d.comb += [
@@ -81,7 +82,7 @@ class AxiMemory(Unit):
             line[0].data.eq(port.data),
             line[0].valid.eq(begins | (left != 0)),
             line[0].last.eq(Mux(begins, bus.ar.payload.len == 0, left == 1)),
-            *(after.eq(before) for before, after in zip(line, line[1:], strict=False)),
+            *(after.eq(before) for before, after in pairwise(line)),
         ]
         m.d.comb += [
             bus.r.valid.eq(line[-1].valid),

@@ -55,7 +55,7 @@ class MachineProgram(Spec):
     ops: tuple[str, ...]
 
 
-def packed(layout: data.Layout, value: Mapping[str, Any]) -> int:
+def packed(layout: data.Layout, value: Any) -> int:
     """Return the word of a layout's constant; negative fields wrap."""
     word: int = Const.cast(layout.const(value)).value
     return word

@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 from rtl.machine import shapes
 from rtl.machine.feeder import accumulated, counted
 from rtl.sore import Sore
-from rtl.unit import Unit
+from rtl.unit import Unit, structured
 from simulator.arch import NMArray
 from simulator.arch.sore import SoreParams
 
@@ -47,7 +47,8 @@ class Transposer(Unit):
         m = Module()
         size = self.size
         filling, leaving = (
-            [Signal(values(size), name=f"{n}_{i}") for i in range(size)] for n in "fl"
+            [structured(values(size), f"{name}_{i}") for i in range(size)]
+            for name in ("filling", "leaving")
         )
         taken, left = Signal(range(size)), Signal(range(size + 1))
         full = Signal()
@@ -97,7 +98,7 @@ class Selector(Unit):
         passes_by, waiting = Signal(), Signal()
         job = self._queue(m, "jobs", sore.job.ready, self.place_enable & ~passes_by)
         chosen = Mux(waiting, job.place.as_value(), self.place.as_value())
-        told = Signal(shapes.place(), name="told")
+        told = structured(shapes.place(), "told")
         settings = sore.job.payload
         m.d.comb += [
             waiting.eq(job.ready),
@@ -114,9 +115,7 @@ class Selector(Unit):
         ]
         last = Signal()
         place = self._queue(m, "places", last, self.place_enable).place
-        (_, _, pair), wraps = counted(
-            m, sore.out.valid, [place.outer, place.inner, place.kept], "pair"
-        )
+        _, wraps = counted(m, sore.out.valid, [place.outer, place.inner, place.kept], "pair")
         m.d.comb += [
             last.eq(wraps[0]),
             self.weight.eq(place.weight),
@@ -139,7 +138,7 @@ class Selector(Unit):
         """Return the head of a queue of places, `place`, and whether there is one, `ready`."""
         layout = shapes.place()
         m.submodules[name] = queue = fifo.SyncFIFO(width=layout.size, depth=JOBS)
-        head = Signal(data.StructLayout({"place": layout, "ready": 1}), name=f"{name}_head")
+        head = structured(data.StructLayout({"place": layout, "ready": 1}), f"{name}_head")
         m.d.comb += [
             queue.w_data.eq(self.place),
             queue.w_en.eq(enters),

@@ -11,6 +11,7 @@ from rtl.machine.shapes import CHANNELS, UNITS, Bank
 from rtl.shapes import COUNTER_BITS
 from rtl.unit import Unit, structured
 from simulator.arch import NMArray
+from simulator.schedule import Unit as Step
 
 __all__ = ["Sequencer"]
 
@@ -78,7 +79,9 @@ class Sequencer(Unit):
             m.d.sync += [running.eq(1), self.done.eq(0), self.cycles.eq(0)]
         with m.Elif(last):
             m.d.sync += [running.eq(0), self.done.eq(1)]
-        with m.If(barrier):
+        with m.If(self.start):
+            m.d.sync += op.eq(shapes.OP_BEFORE)
+        with m.Elif(barrier):
             m.d.sync += op.eq(following)
         self._count(m, running, barrier, op)
         return m
@@ -95,13 +98,13 @@ class Sequencer(Unit):
             port.en.eq(self.load_enable & (self.load.bank == bank)),
         ]
 
-    def _program(self, m: Module, unit: str) -> Any:
+    def _program(self, m: Module, unit: Step) -> Any:
         """Return the unit's next instruction."""
         step = getattr(self, f"{unit}_step")
         depth = shapes.PROGRAM_STEPS[unit]
-        words = memory.Memory(shape=step.shape().size, depth=depth, init=[])
+        words: Any = memory.Memory(shape=step.shape().size, depth=depth, init=[])
         m.submodules[f"{unit}_program"] = words
-        self._loaded(m, words, Bank[unit.name])  # type: ignore[attr-defined]
+        self._loaded(m, words, Bank[unit.name])
         counter = Signal(range(depth), name=f"{unit}_counter")
         read = words.read_port(domain="comb")
         m.d.comb += [read.addr.eq(counter), step.as_value().eq(read.data)]
@@ -114,7 +117,7 @@ class Sequencer(Unit):
     def _initial(self, m: Module, op: Value) -> Any:
         """Return the initial tokens of an operator."""
         layout = shapes.tokens()
-        words = memory.Memory(shape=layout.size, depth=2**shapes.OP_BITS, init=[])
+        words: Any = memory.Memory(shape=layout.size, depth=2**shapes.OP_BITS, init=[])
         m.submodules.tokens = words
         self._loaded(m, words, Bank.TOKENS)
         read, found = words.read_port(domain="comb"), structured(layout, "initial")
@@ -123,7 +126,7 @@ class Sequencer(Unit):
 
     def _count(self, m: Module, running: Value, barrier: Value, op: Value) -> None:
         """Count all cycles, and those of every operator: from one barrier to the next."""
-        words = memory.Memory(shape=COUNTER_BITS, depth=2**shapes.OP_BITS, init=[])
+        words: Any = memory.Memory(shape=COUNTER_BITS, depth=2**shapes.OP_BITS, init=[])
         m.submodules.op_cycles = words
         spent = Signal(COUNTER_BITS)
         write, read = words.write_port(), words.read_port(domain="comb")

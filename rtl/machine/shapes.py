@@ -49,11 +49,11 @@ TABLES: Final = ("act_row", "act_col", "weight_row", "weight_col", "out_row", "o
 """Address tables by operand."""
 
 PROGRAM_STEPS: Final = {
-    Unit.DMA: 512,
+    Unit.DMA: 1024,
     Unit.ARRAY: 256,
-    Unit.VECTOR: 64,
-    Unit.SORE: 64,
-    Unit.WUVE: 64,
+    Unit.VECTOR: 128,
+    Unit.SORE: 128,
+    Unit.WUVE: 128,
 }
 """Instructions of each unit's program memory."""
 
@@ -94,7 +94,7 @@ TAG_BITS: Final = 16
 MAX_GROUP_BITS: Final = 7
 VALUE_BITS: Final = 16
 SUM_BITS: Final = 32
-LUT_BITS: Final = 11
+LUT_BITS: Final = 10
 """Address width of the exponential's and the reciprocal's tables: an fp16 number's upper bits."""
 
 
@@ -195,7 +195,7 @@ def dma_step(arch: NMArray) -> data.StructLayout:
     passes the selector, with `turned` behind the transposer. A store of sums reads those with
     `tag`; others are zero.
     """
-    loops = {}
+    loops: dict[str, object] = {}
     for level in range(3):
         loops |= {f"count_{level}": COUNT_BITS, f"stride_{level}": signed(BEAT_BITS)}
     return data.StructLayout(

@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 from rtl.machine import shapes
 from rtl.machine.feeder import accumulated, counted
 from rtl.machine.selector import values
-from rtl.unit import Unit
+from rtl.unit import Unit, structured
 from rtl.wuve import UpdateLane, wuve_operand
 from simulator.arch import NMArray
 from simulator.arch.wuve import WuveParams
@@ -67,7 +67,7 @@ class UpdateUnit(Unit):
         """Build the unit."""
         m = Module()
         lanes = self.params.lanes
-        step = Signal(shapes.wuve_step(), name="held")
+        step = structured(shapes.wuve_step(), "held")
         walk = _Walk(m, step, self.busy, lanes, "operand")
         late = self._late(m)
         m.d.comb += [
@@ -98,7 +98,7 @@ class UpdateUnit(Unit):
         """Return the step whose results come out next."""
         layout = shapes.wuve_step()
         m.submodules.steps = queue = fifo.SyncFIFO(width=layout.size, depth=STEPS)
-        late, self._pop = Signal(layout, name="late"), Signal(name="pop")
+        late, self._pop = structured(layout, "late"), Signal(name="pop")
         m.d.comb += [
             queue.w_data.eq(self.step),
             queue.w_en.eq(self.go),
@@ -115,7 +115,7 @@ class UpdateUnit(Unit):
             step.gradient_base + at,
             *(step[f"{n}_base"] + 2 * at + h for n in ("master", "momentum") for h in range(2)),
         ]
-        operand = Signal(wuve_operand(), name=f"operand_{lane}")
+        operand = structured(wuve_operand(), f"operand_{lane}")
         m.d.comb += [getattr(self, f"at_{first + i}").eq(place) for i, place in enumerate(places)]
         m.d.comb += [
             operand.gradient.eq(items[0]),
@@ -168,7 +168,7 @@ class SelectPass(Unit):
     def elaborate(self, platform: object) -> Module:
         """Build the pass."""
         m = Module()
-        step = Signal(shapes.sore_step(), name="held")
+        step = structured(shapes.sore_step(), "held")
         (_, column), wraps = counted(m, self.busy, [step.blocks, step.width], "walk")
         block = accumulated(m, step.width * self.lanes, wraps[1], wraps[0], "block")
         m.d.comb += [

@@ -12,7 +12,7 @@ from rtl.float import FP16, FP32, Adder, Converter, Multiplier
 from rtl.machine import shapes
 from rtl.machine.feeder import accumulated, counted
 from rtl.machine.shapes import Work
-from rtl.unit import Unit
+from rtl.unit import Unit, structured
 from simulator.arch import NMArray
 
 __all__ = ["VectorUnit", "exponential_table", "reciprocal_table"]
@@ -80,7 +80,7 @@ class VectorUnit(Unit):
         """Build the unit."""
         m = Module()
         lanes = self.arch.vector_lanes
-        self._step = step = Signal(shapes.vector_step(), name="held")
+        self._step = step = structured(shapes.vector_step(), "held")
         is_loss = step.work == Work.LOSS
         (row, passed, _), wraps = counted(
             m, self.busy, [step.rows, Mux(is_loss, LOSS_PASSES, 1), step.beats], "walk"
@@ -160,7 +160,7 @@ class VectorUnit(Unit):
         return self._look_up(m, f"exponential_{lane}", exponential_table(), narrow)
 
     def _look_up(self, m: Module, name: str, table: NDArray[np.uint16], x: Value) -> Value:
-        words = memory.Memory(shape=FP16.bits, depth=table.size, init=table.tolist())
+        words: Any = memory.Memory(shape=FP16.bits, depth=table.size, init=table.tolist())
         m.submodules[name] = words
         port = words.read_port(domain="comb")
         m.d.comb += port.addr.eq(x[FP16.bits - 1 - shapes.LUT_BITS : FP16.bits - 1])
