@@ -1,5 +1,6 @@
 """The vector unit: element-wise gradients and the loss."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,28 +24,23 @@ MINUS_ZERO = 0x80000000
 QUIET_NAN = 0x7E00
 
 
-def _arguments() -> NDArray[np.float32]:
-    """Return the non-negative fp16 numbers that stand for a table's entries."""
+def _table(function: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> NDArray[np.uint16]:
+    """Return a function's fp16 values at the non-negative numbers that entries stand for."""
     step = 1 << (FP16.bits - 1 - shapes.LUT_BITS)
     bits = np.arange(1 << shapes.LUT_BITS, dtype=np.uint16) * np.uint16(step)
-    return bits.view(np.float16).astype(np.float32)
-
-
-def _table(numbers: NDArray[np.float32]) -> NDArray[np.uint16]:
-    with np.errstate(over="ignore", invalid="ignore"):
-        halves = numbers.astype(np.float16)
+    with np.errstate(all="ignore"):  # entries of infinity and NaN are part of the table
+        halves = function(bits.view(np.float16).astype(np.float32)).astype(np.float16)
     return np.where(np.isnan(halves), np.uint16(QUIET_NAN), halves.view(np.uint16))
 
 
 def exponential_table() -> NDArray[np.uint16]:
     """Return exp(-x) in fp16 for every upper part of a non-negative fp16 x, uint16[entries]."""
-    return _table(np.exp(-_arguments()))
+    return _table(lambda x: np.exp(-x))
 
 
 def reciprocal_table() -> NDArray[np.uint16]:
     """Return 1 / x in fp16 for every upper part of a non-negative fp16 x, uint16[entries]."""
-    with np.errstate(divide="ignore"):
-        return _table(np.float32(1) / _arguments())
+    return _table(lambda x: np.float32(1) / x)
 
 
 class VectorUnit(Unit):
