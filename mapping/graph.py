@@ -24,6 +24,9 @@ from workloads.sparsity import Balanced, Dense, NofM, Sparsity
 
 __all__ = ["MAPPERS", "map_graph", "skippable"]
 
+MOVED_ELEMENTS: Final = 1024
+"""Elements of a granule where a move's source and result share no fitting one."""
+
 Mapper = Callable[[NMArray, Problem, str, Accept | None], Mapping]
 Layout = Callable[[Op, GemmPlan], bool]
 Program = tuple[Block, abc.Mapping[str, int], GemmPlan | StreamPlan | None]
@@ -245,12 +248,8 @@ class _GraphMapper:
         """Return element-wise work, a reduction or a move over the largest tensor's granules."""
         out = self.graph.tensors[op.output]
         tensors = [self.graph.tensors[t] for t in op.inputs]
-        if op.kind is OpKind.MOVE:  # slices and gathers read what they keep
-            kept = min(sum(map(self._bits, tensors)), self._bits(out))
-            read = (Flow(role="in_0", granule_bits=kept // out.size, bits=kept),)
-            return Stream(
-                reads=read, writes=(self._flow("out", out, out.size),), granules=out.size, ops=0
-            )
+        if op.kind is OpKind.MOVE:
+            return self._move(tensors, out)
         largest = max([out, *tensors], key=lambda spec: spec.size)
         granules = self._granules(op, largest.size, (out, *tensors))
         return Stream(
@@ -258,6 +257,19 @@ class _GraphMapper:
             writes=(self._flow("out", out, granules),),
             granules=granules,
             ops=largest.size * op.passes,
+        )
+
+    def _move(self, tensors: abc.Sequence[TensorSpec], out: TensorSpec) -> Stream:
+        """Return a move: slices and gathers read what they keep, in granules of whole elements."""
+        bits = self._bits(out)
+        kept = min(sum(map(self._bits, tensors)), bits)
+        width = bits // out.size
+        granules = math.gcd(kept // width, out.size)
+        if (kept + bits) // granules > 2 * self.arch.act_buffer.capacity_bytes:
+            granules = -(-out.size // MOVED_ELEMENTS)
+        read = Flow(role="in_0", granule_bits=kept // width // granules * width, bits=kept)
+        return Stream(
+            reads=(read,), writes=(self._flow("out", out, granules),), granules=granules, ops=0
         )
 
     def _granules(self, op: Op, largest: int, tensors: abc.Sequence[TensorSpec]) -> int:

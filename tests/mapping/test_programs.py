@@ -13,6 +13,7 @@ from simulator.plan import Flow, GemmPlan, Stream, StreamPlan
 from simulator.schedule import Repeat, Unit
 from workloads.builder import GraphBuilder
 from workloads.sparsity import NofM
+from workloads.zoo import build
 
 
 def flat(block):
@@ -151,3 +152,15 @@ def test_a_granule_that_fits_no_slot_is_refused_with_what_it_needs():
     arch = load_arch("sat-tiny", act_buffer={"capacity_bytes": 396})
     with pytest.raises(NoMapping, match="of at least 400, not 396"):
         map_stream(arch, stream)
+
+
+def test_a_move_between_tensors_of_awkward_sizes_is_cut_to_fit():
+    """196 patches joined by a class token: of 64 images."""
+    arch = load_arch("sat-vcu1525")
+    schedule = map_graph(build("vit-b16", batch=64), arch).schedule
+    (joined,) = (op for op in schedule.ops if op.name == "embeddings.class_token")
+    loaded = sum(step.counts["dram", "read", "full"] * n for step, n in joined.steps()
+                 if step.label == "load")  # fmt: skip
+    stored = sum(step.counts["dram", "write", "full"] * n for step, n in joined.steps()
+                 if step.label == "store")  # fmt: skip
+    assert (loaded, stored) == (64 * 196 * 768 * 16, 64 * 197 * 768 * 16)
