@@ -23,7 +23,6 @@ __all__ = [
     "export",
     "export_machine",
     "machine_name",
-    "machine_text",
     "module_name",
     "verilog_text",
 ]
@@ -68,16 +67,6 @@ def verilog_text(arch: NMArray) -> str:
     pe = _converted(ProcessingElement(arch), pe_module, arch)
     top = _converted(NMArrayCore(arch, pe_module=pe_module), module_name(arch), arch)
     return f"{pe}\n{top}"
-
-
-def machine_text(arch: NMArray) -> str:
-    """Return the Verilog of the machine behind its AXI4 port: one PE module and the rest.
-
-    Raises ValueError for parameters that no machine can be built from.
-    """
-    pe_module, machine = _pe_name(arch), Machine(arch, pe_module=_pe_name(arch))
-    pe = _converted(ProcessingElement(arch), pe_module, arch)
-    return f"{pe}\n{_converted(machine, machine_name(arch), arch)}"
 
 
 def _ports(signature: wiring.Signature) -> dict[str, dict[str, Any]]:
@@ -148,5 +137,8 @@ def export_machine(arch: NMArray, directory: Path) -> ExportPaths:
     Creates `directory` if needed; files of the same parameters are replaced. Raises ValueError for
     parameters that no machine can be built from.
     """
-    signature = Machine(arch).signature
-    return _exported(arch, directory, machine_name(arch), machine_text(arch), signature)
+    name, pe_module = machine_name(arch), _pe_name(arch)
+    machine = Machine(arch, pe_module=pe_module)
+    pe = _converted(ProcessingElement(arch), pe_module, arch)
+    text = f"{pe}\n{_converted(machine, name, arch)}"
+    return _exported(arch, directory, name, text, machine.signature)

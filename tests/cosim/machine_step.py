@@ -22,7 +22,7 @@ def perceptron(batch=8):
     return net.build("perceptron")
 
 
-def convolutions(batch=4):
+def convolutions(batch=2):
     net = GraphBuilder()
     x = net.tensor("input", (batch, 8, 8, 4))
     x = net.conv("conv1", x, 16, 3, post=("Relu",))

@@ -55,7 +55,7 @@ def test_export_is_reproducible_and_names_no_source_file(exported):
 
 
 def test_failed_export_leaves_nothing_behind(monkeypatch, tmp_path):
-    def broken(arch):
+    def broken(*_):
         raise OSError("disk full")
 
     monkeypatch.setattr(export_module, "_parameters_text", broken)
