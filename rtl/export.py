@@ -33,7 +33,6 @@ __all__ = [
     "export",
     "export_machine",
     "machine_name",
-    "machine_text",
     "module_name",
     "unit_name",
     "unit_ports",
@@ -134,18 +133,6 @@ def verilog_text(params: UnitParams) -> str:
     return f"{part}\n{top}"
 
 
-def machine_text(arch: NMArray) -> str:
-    """Return the Verilog of the machine behind its AXI4 port: one PE module and the rest.
-
-    Raises ValueError for parameters that no machine can be built from.
-    """
-    digest = arch.digest()
-    part_module = f"{_KINDS[NMArray].part_name}_{digest[:NAME_DIGITS]}"
-    part = _converted(ProcessingElement(arch), part_module, digest)
-    machine = Machine(arch, part_module=part_module)
-    return f"{part}\n{_converted(machine, machine_name(arch), digest)}"
-
-
 def _ports(signature: wiring.Signature) -> dict[str, dict[str, Any]]:
     """Return direction and width of every port of the top module, clock and reset apart."""
     members: Iterator[tuple[Any, Any, Any]] = signature.flatten(signature.create())
@@ -214,5 +201,9 @@ def export_machine(arch: NMArray, directory: Path) -> ExportPaths:
     Creates `directory` if needed; files of the same parameters are replaced. Raises ValueError for
     parameters that no machine can be built from.
     """
-    signature = Machine(arch).signature
-    return _exported(arch, directory, machine_name(arch), machine_text(arch), signature)
+    name, digest = machine_name(arch), arch.digest()
+    part_module = f"{_KINDS[NMArray].part_name}_{digest[:NAME_DIGITS]}"
+    machine = Machine(arch, part_module=part_module)
+    part = _converted(ProcessingElement(arch), part_module, digest)
+    text = f"{part}\n{_converted(machine, name, digest)}"
+    return _exported(arch, directory, name, text, machine.signature)

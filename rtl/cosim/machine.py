@@ -70,7 +70,8 @@ static void clock_once(Vtop *top) {
 }
 
 extern "C" uint64_t run(const uint32_t *words, size_t count, uint64_t *memory, size_t beats,
-                        size_t ops, uint64_t limit, uint64_t *op_cycles, uint64_t *busy) {
+                        size_t ops, uint64_t limit, uint64_t *op_cycles, uint64_t *busy,
+                        bool shake) {
     static Vtop *top = new Vtop;
     top->rst = 1;
     clock_once(top);
@@ -88,6 +89,7 @@ extern "C" uint64_t run(const uint32_t *words, size_t count, uint64_t *memory, s
         clock_once(top);
     }
     top->host_write = 0;
+    top->shake = shake;
     top->start = 1;
     clock_once(top);
     top->start = 0;
@@ -119,9 +121,12 @@ class MachineModel:
     arch: NMArray
     library: ctypes.CDLL
 
-    def run(self, program: MachineProgram, memory: Words, *, limit: int = 10**7) -> MachineRun:
+    def run(
+        self, program: MachineProgram, memory: Words, *, limit: int = 10**7, shake: bool = False
+    ) -> MachineRun:
         """Load and run a program on a memory image uint64[beats].
 
+        With `shake` the bus takes addresses and data at random, which must cost cycles alone.
         Raises ValueError for an image of another size, and RuntimeError if the machine is not done
         after `limit` cycles.
         """
@@ -153,6 +158,7 @@ class MachineModel:
             ctypes.c_size_t(len(program.ops)),
             ctypes.c_uint64(limit),
             *pointers[2:],
+            ctypes.c_bool(shake),
         )
         if not cycles:
             raise RuntimeError(f"The machine is not done after {limit} cycles")

@@ -218,7 +218,8 @@ class _Product:
         self.weight = self._weight_region()
         self.depth = dict(planned.plan.depth) | {"saved": planned.plan.depth["out"]}
         self.visits = {name: self.layout.visits(depth) for name, depth in self.depth.items()}
-        self.seen = dict.fromkeys((*self.depth, "store"), 0)
+        self.tiles = self.layout.visits(3)
+        self.seen = dict.fromkeys((*self.depth, "store", "array"), 0)
         self.slots = {name: planned.tokens.get(f"{name}.free", 0) for name in self.depth}
         self.sizes = {name: max(map(self._items(name), self.visits[name])) for name in self.depth}
         self.tags = [work.tag() for _ in self.visits["out"]]
@@ -386,10 +387,11 @@ class _Product:
 
     def _array(self, waits: tuple[str, ...]) -> None:
         work, s, arch = self.work, self.plan.setting, self.work.arch
-        index = self.seen["array"] = self.seen.get("array", 0)
+        index = self.seen["array"]
         self.seen["array"] += 1
-        tile = self.layout.visits(3)[index]
-        at = {name: self._visit(index, depth) for name, depth in self.depth.items()}
+        tile = self.tiles[index]
+        # Which visit of each operand's loops this step belongs to.
+        at = {name: index // (len(self.tiles) // len(found)) for name, found in self.visits.items()}
         m, k, n = tile["u"][1] * tile["m"][1], tile["k"][1], tile["n"][1]
         job = tile_job(arch, s, ArrayTile(groups=1, m=m, k=k, n=n))
         lanes = arch.rows * arch.interleave if s.dataflow is Dataflow.OS else arch.cols
@@ -434,10 +436,6 @@ class _Product:
                 "tag": self.tags[at["out"]],
             },
         )
-
-    def _visit(self, index: int, depth: int) -> int:
-        """Return which visit of the loops down to `depth` array step `index` belongs to."""
-        return index // (len(self.layout.visits(3)) // len(self.layout.visits(depth)))
 
 
 class _Streamed:

@@ -22,7 +22,7 @@ def perceptron(batch=8):
     return net.build("perceptron")
 
 
-def convolutions(batch=4):
+def convolutions(batch=2):
     net = GraphBuilder()
     x = net.tensor("input", (batch, 8, 8, 4))
     x = net.conv("conv1", x, 16, 3, post=("Relu",))
@@ -58,7 +58,7 @@ class Outcome:
     wrong: list[str]
 
 
-def train(model, network, arch=None, method="bdwp", seed=1):
+def train(model, network, arch=None, method="bdwp", seed=1, shake=False):
     """Run a step on a compiled machine; `arch` may differ from its build in how it is mapped."""
     arch = arch or model.arch
     sparsity = None if method == "dense" else NofM(2, 4)
@@ -68,7 +68,7 @@ def train(model, network, arch=None, method="bdwp", seed=1):
     before = start_values(graph, seed)
     expected = run_step(schedule, graph, arch, before)
     image = memory_image(program, before | read_weights(graph, before), 64)
-    ran = model.run(program, image, limit=500_000)
+    ran = model.run(program, image, limit=500_000, shake=shake)
     wrong = [
         name
         for name, region in program.regions.items()
