@@ -125,4 +125,43 @@ def test_chunks_are_whole_granules_and_move_every_tensor_once(stream, capacity):
             moved[way] += bits
             if bits:  # each tensor's transfer takes whole beats of its own
                 assert step.cycles == -(-bits // 64)
+    assert moved == {
+        "read": sum(f.bits for f in stream.reads),
+        "write": sum(f.bits for f in stream.writes),
+    }
+    assert program_cycles(program, tokens) > 0
+
+
+@given(streams())
+@settings(max_examples=40)
+def test_chunks_start_on_beats_where_such_chunks_fit(stream):
+    arch = load_arch("sat-tiny", act_buffer={"capacity_bytes": 1 << 22})
+    _, _, plan = map_stream(arch, stream)
+    for chunk in plan.all():
+        for flow in (*stream.reads, *stream.writes):
+            assert chunk.start * flow.granule_bits % 64 == 0
+
+
+def test_a_granule_that_fits_no_slot_is_refused_with_what_it_needs():
+    stream = Stream(
+        reads=(Flow(role="a", granule_bits=8 * 100, bits=8 * 100),),
+        writes=(Flow(role="b", granule_bits=8, bits=8),),
+        granules=1,
+        ops=1,
+    )
+    arch = load_arch("sat-tiny", act_buffer={"capacity_bytes": 396})
+    with pytest.raises(NoMapping, match="of at least 400, not 396"):
+        map_stream(arch, stream)
+
+
+def test_a_move_between_tensors_of_awkward_sizes_is_cut_to_fit():
+    """196 patches joined by a class token: of 64 images."""
+    arch = load_arch("sat-vcu1525")
+    schedule = map_graph(build("vit-b16", batch=64), arch).schedule
+    (joined,) = (op for op in schedule.ops if op.name == "embeddings.class_token")
+    moved = {"load": 0, "store": 0}
+    for step, times in joined.steps():
+        if step.unit is Unit.DMA:
+            bits = sum(n for (part, _, _), n in step.counts.items() if part == "dram")
+            moved[step.label.split()[0]] += bits * times
     assert moved == {"load": 64 * 196 * 768 * 16, "store": 64 * 197 * 768 * 16}
