@@ -1,6 +1,6 @@
 # Two commands matter: `make demo` and `make test`. Everything installs into .venv, nothing else.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check test-long bench clean
+.PHONY: help demo test check test-long bench notebooks clean
 SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
@@ -17,6 +17,7 @@ help:
 	@echo "make check      lint, import contracts, types, then make test"
 	@echo "make test-long  deep random co-simulation and properties"
 	@echo "make bench      print the speed figures"
+	@echo "make notebooks  run the notebooks, write notebooks-out/*.html"
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -58,6 +59,10 @@ test-long: .venv/.installed-test .venv/.model
 
 bench: .venv/.installed
 	@$(BIN)/python benchmarks/first_light.py
+	@$(BIN)/python benchmarks/sat_training.py
+
+notebooks: .venv/.installed-notebook
+	@$(BIN)/jupyter nbconvert --execute --to html --output-dir notebooks-out notebooks/*.ipynb
 
 clean:
-	rm -rf .venv demo-out
+	rm -rf .venv demo-out notebooks-out

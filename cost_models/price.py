@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
 from cost_models.energy import HOROWITZ_45NM, SRAM_MACROS, EnergyTable, MissingPrice
-from simulator.arch import BufferParams, DspChain, NMArray
+from simulator.arch import Accelerator, BufferParams, DspChain
 from simulator.counts import Event
 from simulator.result import Result
 from workloads.canonical import Spec
@@ -98,7 +98,7 @@ def _vector(table: EnergyTable) -> dict[Event, Price]:
     return {("vector", "op", "full"): Price(pj=multiply.pj + add.pj, source=source, assumed=True)}
 
 
-def prices(arch: NMArray | DspChain, table: EnergyTable = HOROWITZ_45NM) -> dict[Event, Price]:
+def prices(arch: Accelerator, table: EnergyTable = HOROWITZ_45NM) -> dict[Event, Price]:
     """Return the price of one count of every event the machine can report.
 
     Memories are priced a bit, `mac` a multiplier use, `vector` an element operation; index bits

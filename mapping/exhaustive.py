@@ -5,6 +5,7 @@ cycles come from the engine. A candidate whose bound reaches the best exact coun
 and all behind it, cannot win.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from mapping.lower import lower_gemm
@@ -15,14 +16,22 @@ from simulator.arch import MemoryMode, NMArray
 from simulator.nm_tile import NMSetting
 from simulator.schedule import OpSchedule
 from simulator.simulate import op_cycles
+from workloads.graph import Phase
 
-__all__ = ["exhaustive"]
+__all__ = ["Accept", "exhaustive"]
+
+PRODUCT_PASSES = (Phase.FF, Phase.BP, Phase.WU)
+"""Passes of a training step that have products."""
 
 
-def exhaustive(arch: NMArray, problem: Problem, name: str) -> Mapping:
+Accept = Callable[[NMSetting, TileShape], bool]
+
+
+def exhaustive(arch: NMArray, problem: Problem, name: str, accept: Accept | None = None) -> Mapping:
     """Return the mapping of `problem` with the fewest cycles in the space.
 
-    Raises NoMapping, naming operator, buffer, need and size, if no tile fits.
+    `accept` may refuse tiles, as a memory layout does. Raises NoMapping, naming operator, buffer,
+    need and size, if no tile fits, and naming the operator if every one is refused.
     """
     floors = [(whole_array_cycles(arch, s, problem), s) for s in settings(arch, problem)]
     floors.sort(key=lambda pair: pair[0])
@@ -40,9 +49,13 @@ def exhaustive(arch: NMArray, problem: Problem, name: str) -> Mapping:
             if best and bound >= best.cycles:
                 break
             shape = found.shape(index)
+            if accept and not accept(setting, shape):
+                continue
             cycles = _exact(arch, problem, setting, shape)
             if best is None or cycles < best.cycles:
                 best = _mapping(name, setting, shape, cycles, 0)
+    if best is None and considered:
+        raise NoMapping(f"Op {name!r}: none of {considered} tiles that fit is accepted")
     if best is None:
         raise NoMapping(_why(arch, problem, name))
     return replace(best, considered=considered)
@@ -61,16 +74,25 @@ def _exact(arch: NMArray, problem: Problem, setting: NMSetting, shape: TileShape
     return op_cycles(arch, OpSchedule(name="", kind="", program=program, tokens=tokens))
 
 
+def _named(name: str) -> str:
+    """Return the operator, and its pass if its name is one a training step gives (`conv.bp_0`)."""
+    phase = name.rpartition(".")[2].partition("_")[0]
+    return f"Op {name!r} ({phase} pass)" if phase in PRODUCT_PASSES else f"Op {name!r}"
+
+
 def _why(arch: NMArray, problem: Problem, name: str) -> str:
     """Name the buffer that the least demanding tile of every setting overflows."""
     needs = [least_needs(arch, s, problem) for s in settings(arch, problem)]
-    for buffer in needs[0]:
-        need = min(found[buffer][0] for found in needs)
-        size = needs[0][buffer][1]
-        if need > size:
+    least = {buffer: min(found[buffer][0] for found in needs) for buffer in needs[0]}
+    sizes = {buffer: size for buffer, (_, size) in needs[0].items()}
+    for buffer, need in least.items():
+        if need > sizes[buffer]:
             return (
-                f"Op {name!r} fits no tile in {buffer}: the smallest needs {need} bytes, "
-                f"{buffer}.capacity_bytes is {size}"
+                f"{_named(name)} fits no tile in {buffer}: the smallest needs {need} bytes, "
+                f"{buffer}.capacity_bytes is {sizes[buffer]}"
             )
-    sizes = ", ".join(f"{b} {needs[0][b][1]} bytes" for b in needs[0])
-    return f"Op {name!r} fits no tile in all buffers at once ({sizes})"
+    each = ", ".join(f"{need} of {sizes[buffer]} of {buffer}" for buffer, need in least.items())
+    return (
+        f"{_named(name)} fits no tile in all buffers at once; "
+        f"the smallest tile for each alone needs, in bytes, {each}"
+    )

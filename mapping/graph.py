@@ -1,6 +1,7 @@
 """Map a whole workload: every operator gets its program."""
 
 import collections.abc as abc
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,13 +9,14 @@ from typing import Final
 
 import numpy as np
 
-from mapping.exhaustive import exhaustive
-from mapping.lower import lower_gemm
+from mapping.exhaustive import Accept, exhaustive
+from mapping.lower import gemm_plan, lower_gemm
 from mapping.problem import Problem
-from mapping.stream import Stream, map_stream
+from mapping.stream import map_stream
 from mapping.types import MapperResult, Mapping
 from mapping.updates import check_trainer, select_stream, update_stream
 from simulator.arch import MemoryMode, NMArray, Precision
+from simulator.plan import Flow, GemmPlan, Stream, StreamPlan
 from simulator.schedule import Block, OpSchedule, Schedule
 from workloads.graph import Op, OpKind, Phase, TensorSpec, WorkloadGraph
 from workloads.pruning import nnz_of
@@ -22,8 +24,12 @@ from workloads.sparsity import Balanced, Dense, NofM, Sparsity
 
 __all__ = ["MAPPERS", "map_graph", "skippable"]
 
-Mapper = Callable[[NMArray, Problem, str], Mapping]
-Program = tuple[Block, abc.Mapping[str, int]]
+MOVED_ELEMENTS: Final = 1024
+"""Elements of a granule where a move's source and result share no fitting one."""
+
+Mapper = Callable[[NMArray, Problem, str, Accept | None], Mapping]
+Layout = Callable[[Op, GemmPlan], bool]
+Program = tuple[Block, abc.Mapping[str, int], GemmPlan | StreamPlan | None]
 
 MAPPERS: Final[abc.Mapping[str, Mapper]] = {"exhaustive": exhaustive}
 
@@ -61,8 +67,11 @@ def map_graph(
     *,
     mapper: str = "exhaustive",
     on_op: Callable[[str], None] | None = None,
+    layout: Layout | None = None,
 ) -> MapperResult:
     """Return every operator of `graph` mapped onto `arch`.
+
+    Only plans that `layout` accepts are taken, such as those a memory map has whole beats for.
 
     Raises ValueError for an unknown mapper and NoMapping for an operator that fits no buffer.
     `on_op` is called with each operator's name when it is mapped.
@@ -71,7 +80,7 @@ def map_graph(
         raise ValueError(f"Unknown mapper {mapper!r}; known: {', '.join(MAPPERS)}")
     check_trainer(graph, arch)
     began = time.perf_counter()
-    work = _GraphMapper(graph, arch, MAPPERS[mapper])
+    work = _GraphMapper(graph, arch, MAPPERS[mapper], layout)
     ops = []
     for op in graph.ops:
         ops.append(work.lower(op))
@@ -111,11 +120,13 @@ def _sparsity_label(graph: WorkloadGraph) -> str:
 class _GraphMapper:
     """Maps operators one by one and remembers the problems it has solved."""
 
-    def __init__(self, graph: WorkloadGraph, arch: NMArray, mapper: Mapper) -> None:
-        self.graph, self.arch, self.mapper = graph, arch, mapper
+    def __init__(
+        self, graph: WorkloadGraph, arch: NMArray, mapper: Mapper, layout: Layout | None
+    ) -> None:
+        self.graph, self.arch, self.mapper, self.layout = graph, arch, mapper, layout
         self.mappings: list[Mapping] = []
         self.considered = 0
-        self._solved: dict[Problem, tuple[Mapping, Program]] = {}
+        self._solved: dict[tuple[Problem, str], tuple[Mapping, Program]] = {}
         self._streams: dict[Stream, Program] = {}
         self._gated: list[tuple[str, str]] = []
         self._kept = self._rounded = 0
@@ -145,7 +156,7 @@ class _GraphMapper:
         if op.gemm:
             return self._gemm(op)
         stream = self._stream(op)
-        program: Program = ((), {})
+        program: Program = ((), {}, None)
         if stream and self.arch.memory is not MemoryMode.IDEAL:
             if stream not in self._streams:
                 self._streams[stream] = map_stream(self.arch, stream)
@@ -164,10 +175,14 @@ class _GraphMapper:
             window_use=op.window_use,
             compressed=compressed,
             select=compressed is not None and self._selects_on_load(op, weight),
+            turned=op.phase is Phase.BP,
+            saved=any(entry.endswith(".grad") for entry in op.post),
         )
-        if problem not in self._solved:
-            self._solved[problem] = self._solve(problem, op.name)
-        mapping, program = self._solved[problem]
+        # Where layouts matter, operators of one shape may lie differently.
+        key = problem, op.name if self.layout else ""
+        if key not in self._solved:
+            self._solved[key] = self._solve(problem, op)
+        mapping, program = self._solved[key]
         self.mappings.append(replace(mapping, op=op.name))
         s, t = mapping.setting, mapping.shape
         results = op.gemm.groups * op.gemm.m * op.gemm.n
@@ -184,13 +199,23 @@ class _GraphMapper:
             },
         )
 
-    def _solve(self, problem: Problem, name: str) -> tuple[Mapping, Program]:
-        tried = [(self.mapper(self.arch, p, name), p) for p in packings(self.arch, problem)]
+    def _accept(self, problem: Problem, op: Op) -> Accept | None:
+        layout = self.layout
+        if layout is None:
+            return None
+        return lambda setting, shape: layout(op, gemm_plan(problem, setting, shape))
+
+    def _solve(self, problem: Problem, op: Op) -> tuple[Mapping, Program]:
+        tried = [
+            (self.mapper(self.arch, p, op.name, self._accept(p, op)), p)
+            for p in packings(self.arch, problem)
+        ]
         self.considered += sum(found.considered for found, _ in tried)
         best, chosen = min(tried, key=lambda pair: pair[0].cycles)
         packed = problem.gemm.groups // chosen.gemm.groups
-        program = lower_gemm(self.arch, chosen, best.setting, best.shape)
-        return replace(best, packed=packed), program
+        program, tokens = lower_gemm(self.arch, chosen, best.setting, best.shape)
+        plan = gemm_plan(chosen, best.setting, best.shape)
+        return replace(best, packed=packed), (program, tokens, plan)
 
     def _nonzeros(self, weight: TensorSpec, op: Op) -> int:
         assert op.gemm is not None
@@ -217,27 +242,67 @@ class _GraphMapper:
                 return update_stream(self.graph, self.arch, op)
             case OpKind.SELECT:
                 return select_stream(self.graph, self.arch, op)
-        tensors = [self.graph.tensors[t] for t in op.inputs]
-        out = self.graph.tensors[op.output]
-        read, write = sum(map(self._bytes, tensors)), self._bytes(out)
-        if op.kind is OpKind.MOVE:  # slices and gathers read what they keep
-            return Stream(read_bytes=min(read, write), write_bytes=write, ops=0)
-        size = max(out.size, *(t.size for t in tensors)) if tensors else out.size
-        return Stream(read_bytes=read, write_bytes=write, ops=size * op.passes)
+        return self._vector_stream(op)
 
-    def _bytes(self, spec: TensorSpec) -> int:
-        """Return the bytes of a tensor as the machine stores it; wide tensors stay wide."""
-        bits = spec.bits if spec.bits > 16 else self.arch.operand_bits
-        return -(-spec.size * bits // 8)
+    def _vector_stream(self, op: Op) -> Stream:
+        """Return element-wise work, a reduction or a move over the largest tensor's granules."""
+        out = self.graph.tensors[op.output]
+        tensors = [self.graph.tensors[t] for t in op.inputs]
+        if op.kind is OpKind.MOVE:
+            return self._move(tensors, out)
+        largest = max([out, *tensors], key=lambda spec: spec.size)
+        granules = self._granules(op, largest.size, (out, *tensors))
+        return Stream(
+            reads=tuple(self._flow(f"in_{i}", t, granules) for i, t in enumerate(tensors)),
+            writes=(self._flow("out", out, granules),),
+            granules=granules,
+            ops=largest.size * op.passes,
+        )
+
+    def _move(self, tensors: abc.Sequence[TensorSpec], out: TensorSpec) -> Stream:
+        """Return a move: slices and gathers read what they keep, in granules of whole elements."""
+        bits = self._bits(out)
+        kept = min(sum(map(self._bits, tensors)), bits)
+        width = bits // out.size
+        granules = math.gcd(kept // width, out.size)
+        if (kept + bits) // granules > 2 * self.arch.act_buffer.capacity_bytes:
+            granules = -(-out.size // MOVED_ELEMENTS)
+        read = Flow(role="in_0", granule_bits=kept // width // granules * width, bits=kept)
+        return Stream(
+            reads=(read,), writes=(self._flow("out", out, granules),), granules=granules, ops=0
+        )
+
+    def _granules(self, op: Op, largest: int, tensors: abc.Sequence[TensorSpec]) -> int:
+        """Return the granules of vector work: rows of softmax and norms, else elements.
+
+        Tensors of several sizes share the most granules that divide them all: a pooling window
+        goes with its result. Constants, and what a granule would not fit a slot with, are taken
+        whole with the first granule, or written with the last.
+        """
+        if op.kind in (OpKind.SOFTMAX, OpKind.NORM):
+            largest //= max(tensors, key=lambda spec: spec.size).shape[-1]
+        shared = math.gcd(largest, *(t.size for t in tensors if not t.parameter))
+        bits = sum(map(self._bits, tensors)) // shared
+        return shared if bits <= 2 * self.arch.act_buffer.capacity_bytes else largest
+
+    def _flow(self, role: str, spec: TensorSpec, granules: int) -> Flow:
+        """Return a tensor's share of whole elements a granule."""
+        bits = self._bits(spec)
+        return Flow(role=role, granule_bits=spec.size // granules * (bits // spec.size), bits=bits)
+
+    def _bits(self, spec: TensorSpec) -> int:
+        """Return the bits of a tensor as the machine stores it; wide tensors stay wide."""
+        return spec.size * (spec.bits if spec.bits > 16 else self.arch.operand_bits)
 
 
 def _scheduled(op: Op, program: Program) -> OpSchedule:
-    block, tokens = program
+    block, tokens, plan = program
     return OpSchedule(
         name=op.name,
         kind=op.kind.value,
         phase=op.phase.value,
         program=block,
+        plan=plan,
         tokens=tokens,
         repeat=op.repeat,
     )

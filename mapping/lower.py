@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from mapping.problem import Problem, TileShape
 from simulator.arch import NMArray
 from simulator.nm_tile import NMSetting, tile_events, tile_job
+from simulator.plan import GemmPlan
 from simulator.schedule import Block, Repeat, Step, Unit
 
-__all__ = ["GemmProgram", "dma_cycles", "lower_gemm"]
+__all__ = ["GemmProgram", "dma_cycles", "gemm_plan", "lower_gemm"]
 
 Sizes = dict[str, int]
 
@@ -43,6 +44,22 @@ class _Loop:
         return tuple((size, times) for size, times in runs if size and times)
 
 
+def _loops(problem: Problem, shape: TileShape) -> tuple[_Loop, ...]:
+    p = problem
+    extents = {"u": (p.units, shape.units), "m": (p.unit_m, shape.m), "n": (p.gemm.n, shape.n)}
+    extents["k"] = (p.gemm.k, shape.k)
+    return tuple(_Loop.over(index, *extents[index]) for index in (*shape.order, "k"))
+
+
+def _depths(problem: Problem, loops: tuple[_Loop, ...]) -> dict[str, int]:
+    return {
+        operand: max(
+            (d for d, x in enumerate(loops) if x.index in indices and x.count > 1), default=-1
+        )
+        for operand, indices in problem.indices.items()
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class GemmProgram:
     """Builds the program of one mapped GEMM.
@@ -50,7 +67,9 @@ class GemmProgram:
     Loops run in the mapping's order, the reduction innermost. An operand is fetched whenever its
     tile changes; its buffer has two slots if it is fetched more than once. The store of an
     output tile is issued behind the next tile's first fetch, so that the one DMA queue never
-    holds a prefetch back for a result that is not ready.
+    holds a prefetch back for a result that is not ready. Results still drain for a while when the
+    array is free again, and the store waits for the last of them. A saved tensor that the results
+    meet on their way out is loaded with their tile, beside it in the output buffer.
     """
 
     arch: NMArray
@@ -64,21 +83,13 @@ class GemmProgram:
         cls, arch: NMArray, problem: Problem, setting: NMSetting, shape: TileShape
     ) -> "GemmProgram":
         """Return the builder of `problem` tiled by `shape`."""
-        p = problem
-        extents = {"u": (p.units, shape.units), "m": (p.unit_m, shape.m), "n": (p.gemm.n, shape.n)}
-        extents["k"] = (p.gemm.k, shape.k)
-        loops = tuple(_Loop.over(index, *extents[index]) for index in (*shape.order, "k"))
-        depth = {
-            operand: max(
-                (d for d, x in enumerate(loops) if x.index in indices and x.count > 1), default=-1
-            )
-            for operand, indices in p.indices.items()
-        }
-        return cls(arch, problem, setting, loops, depth)
+        loops = _loops(problem, shape)
+        return cls(arch, problem, setting, loops, _depths(problem, loops))
 
     def tokens(self) -> Mapping[str, int]:
         """Return the free buffer slots at the start: two where double buffering is needed."""
-        return {f"{operand}.free": 1 + (depth >= 0) for operand, depth in self.depth.items()}
+        slots = {f"{operand}.free": 1 + (depth >= 0) for operand, depth in self.depth.items()}
+        return slots | ({"saved.free": slots["out.free"]} if self.problem.saved else {})
 
     def program(self) -> Block:
         """Return the whole program."""
@@ -111,13 +122,15 @@ class GemmProgram:
         for operand in ("out", "weight", "act"):
             if self.depth[operand] != level:
                 continue
-            waits, releases = ("free", "full") if operand == "out" else ("full", "free")
-            take = Step(unit=Unit.ARRAY, label="take", cycles=0, waits=(f"{operand}.{waits}",))
-            give = Step(
-                unit=Unit.ARRAY, label="give", cycles=0, releases=(f"{operand}.{releases}",)
-            )
-            load = () if operand == "out" else (self._load(operand, sizes),)
-            body = (*load, take, *body, give)
+            if operand == "out":
+                saved = (self._load_saved(sizes),) if self.problem.saved else ()
+                # The tile's last array step tells when its results are out.
+                late = _last_array(body).latency
+                body = (*saved, _pass("take", "out.free"), *body, _pass("give", "out.full", late))
+            else:
+                load = self._load(operand, sizes)
+                take, give = _pass("take", f"{operand}.full"), _pass("give", f"{operand}.free")
+                body = (load, take, *body, give)
         return body
 
     def _load(self, operand: str, sizes: Sizes) -> Step:
@@ -142,8 +155,27 @@ class GemmProgram:
             counts={(*target, variant): n for target in targets for variant, n in bits.items()},
         )
 
+    def _load_saved(self, sizes: Sizes) -> Step:
+        bits = self._stored_bits(sizes)
+        return Step(
+            unit=Unit.DMA,
+            label="load saved",
+            cycles=dma_cycles(self.arch, bits),
+            latency=self.arch.dram.latency_cycles,
+            waits=("saved.free",),
+            releases=("saved.full",),
+            counts={("dram", "read", "full"): bits, ("out_buffer", "write", "full"): bits},
+        )
+
+    def _stored_bits(self, sizes: Sizes) -> int:
+        outputs = self.problem.stored_elements(sizes["u"], sizes["m"], sizes["n"])
+        return self.arch.operand_bits * outputs
+
     def _select_weight(self, sizes: Sizes) -> Step:
-        """Return a load of dense weights that SORE compresses as they pass, at its own pace."""
+        """Return a load of dense weights that SORE compresses as they pass, at its own pace.
+
+        A selection along the axis that lies contiguous in memory goes through the transposer.
+        """
         assert self.arch.training is not None
         sore, s = self.arch.training.sore, self.setting
         width = sizes["n"] * (1 if self.problem.shared_weights else sizes["u"])
@@ -154,7 +186,7 @@ class GemmProgram:
             unit=Unit.DMA,
             label="load weight",
             cycles=max(dma_cycles(self.arch, stored), -(-groups // sore.lanes) * s.group),
-            latency=self.arch.dram.latency_cycles + s.kept,
+            latency=self.arch.dram.latency_cycles + s.kept + s.group * self.problem.turned,
             waits=("weight.free",),
             releases=("weight.full",),
             counts={
@@ -175,6 +207,7 @@ class GemmProgram:
             unit=Unit.ARRAY,
             label="array",
             cycles=job.slots,
+            latency=job.late_slots,
             busy=job.busy_slots,
             counts={
                 **tile_events(self.arch, self.setting, tile, first_k=fresh),
@@ -183,19 +216,39 @@ class GemmProgram:
         )
 
     def _store(self, sizes: Sizes) -> Step:
-        outputs = self.problem.stored_elements(sizes["u"], sizes["m"], sizes["n"])
-        bits = self.arch.operand_bits * outputs
+        bits = self._stored_bits(sizes)
+        outputs = bits // self.arch.operand_bits
+        buffers = ("out", "saved") if self.problem.saved else ("out",)
+        read = bits if self.problem.saved else 0
         return Step(
             unit=Unit.DMA,
             label="store",
             cycles=dma_cycles(self.arch, bits),
-            waits=("out.full",),
-            releases=("out.free",),
+            waits=tuple(f"{name}.full" for name in buffers),
+            releases=tuple(f"{name}.free" for name in buffers),
             counts={
-                ("out_buffer", "read", "full"): self.arch.acc_bits * outputs,
+                ("out_buffer", "read", "full"): self.arch.acc_bits * outputs + read,
                 ("dram", "write", "full"): bits,
             },
         )
+
+
+def _pass(label: str, channel: str, latency: int = 0) -> Step:
+    """Return a step of no cycles that takes a token or gives one."""
+    waits, releases = ((channel,), ()) if label == "take" else ((), (channel,))
+    return Step(
+        unit=Unit.ARRAY, label=label, cycles=0, latency=latency, waits=waits, releases=releases
+    )
+
+
+def _last_array(block: Block) -> Step:
+    """Return the array step that runs last."""
+    for item in reversed(block):
+        if isinstance(item, Repeat):
+            return _last_array(item.body)
+        if item.label == "array":
+            return item
+    raise ValueError("A tile has no array step")
 
 
 def lower_gemm(
@@ -204,3 +257,22 @@ def lower_gemm(
     """Return the program of a mapped GEMM and its initial tokens."""
     builder = GemmProgram.of(arch, problem, setting, shape)
     return builder.program(), builder.tokens()
+
+
+def gemm_plan(problem: Problem, setting: NMSetting, shape: TileShape) -> GemmPlan:
+    """Return what `lower_gemm` makes a program of, for the layout in memory."""
+    loops = _loops(problem, shape)
+    return GemmPlan(
+        gemm=problem.gemm,
+        window=problem.window,
+        window_use=problem.window_use,
+        setting=setting,
+        units=shape.units,
+        m=shape.m,
+        k=shape.k,
+        n=shape.n,
+        order=shape.order,
+        depth=_depths(problem, loops),
+        saved=problem.saved,
+        select=problem.select and setting.indexed,
+    )

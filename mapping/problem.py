@@ -82,6 +82,8 @@ class Problem(Spec):
     window_use: WindowUse = WindowUse.GATHER_M
     compressed: tuple[int, int] | None = None  # (N, M) the array can skip by, else dense
     select: bool = False  # stored dense: SORE compresses on the way to the buffer
+    turned: bool = False  # selected along the axis that memory stores contiguously
+    saved: bool = False  # results meet a tensor of their own shape on the way out
 
     def __post_init__(self) -> None:
         # A 1 x 1 window over contiguous pixels is a plain product: no rows, no halo.
@@ -90,6 +92,7 @@ class Problem(Spec):
             object.__setattr__(self, "window", None)
         if self.window is None:
             object.__setattr__(self, "window_use", WindowUse.GATHER_M)
+        object.__setattr__(self, "turned", self.turned and self.select)
 
     @property
     def shared_weights(self) -> bool:
@@ -152,6 +155,7 @@ class Problem(Spec):
             window=replace(w, channels=w.channels * groups) if w else None,
             window_use=self.window_use,
             compressed=(self.pack_channels, self.pack_channels * groups),
+            saved=self.saved,
         )
 
     @property

@@ -272,7 +272,7 @@ def _traffic(arch: NMArray, p: Problem, s: NMSetting, t: _Tiles) -> Ints:
         n = np.full_like(t.n, p.gemm.n)
         out = _summed(p.unit_m, t.m, lambda m: p.stored_elements(each, np.maximum(m, least_m), n))
     weight = p.weight_values(s, p.units, p.gemm.k, p.gemm.n) * one
-    total = arch.operand_bits * out // 8
+    total = arch.operand_bits * out // 8 * (2 if p.saved else 1)
     for operand, elements in (("act", act), ("weight", weight)):
         visits, distinct = _visits(t, p.indices[operand])
         bits = arch.operand_bits + (s.index_bits if operand == "weight" else 0)
@@ -289,6 +289,8 @@ def _needs(arch: NMArray, p: Problem, s: NMSetting, t: _Tiles) -> dict[str, Ints
         size = elements * arch.acc_bits // 8
         if operand != "out":
             size = _bytes(arch, s, elements, operand)
+        elif p.saved:
+            size = size + _bytes(arch, s, elements, "saved")
         needs[f"{operand}_buffer"] = size * (1 + moves)
     return needs
 

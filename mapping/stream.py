@@ -1,7 +1,7 @@
 """Operators that stream through a unit beside the array: vector work, updates, selections."""
 
 import collections.abc as abc
-from dataclasses import dataclass
+import math
 
 from mapping.lower import dma_cycles
 from mapping.space import split_counts
@@ -9,137 +9,160 @@ from mapping.types import NoMapping
 from simulator.arch import NMArray
 from simulator.counts import Event
 from simulator.engine import program_cycles
+from simulator.plan import Chunk, Flow, Stream, StreamPlan
 from simulator.schedule import Block, Repeat, Step, Unit
-from workloads.canonical import Spec
 
-__all__ = ["Stream", "lower_stream", "map_stream"]
+__all__ = ["lower_stream", "map_stream"]
 
 MOST_CHUNKS = 4096
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stream(Spec):
-    """An operator that reads, works on and writes its data once, chunk by chunk, on `unit`.
-
-    `ops` are element operations of the vector unit, elements of WUVE, or whole groups of `group`
-    values of which SORE keeps `kept`.
-    """
-
-    read_bytes: int
-    write_bytes: int
-    ops: int
-    unit: Unit = Unit.VECTOR
-    kept: int = 1
-    group: int = 1
-
-
-def map_stream(arch: NMArray, stream: Stream) -> tuple[Block, abc.Mapping[str, int]]:
-    """Return the fastest program of `stream` over the chunk counts that fit.
+def map_stream(arch: NMArray, stream: Stream) -> tuple[Block, abc.Mapping[str, int], StreamPlan]:
+    """Return the fastest program of `stream` over the chunk counts that fit, and its plan.
 
     Two input and two output chunks share the activation buffer. Large chunks hide the DRAM's
     latency, small ones the first load and the last store.
     """
     slot = arch.act_buffer.capacity_bytes // 4
-    if slot < 1:
+    plans = [p for p in _plans(arch, stream) if _largest(p) <= slot]
+    if not plans:
         raise NoMapping(
-            "Vector operators need act_buffer.capacity_bytes of at least 4, "
+            f"Vector operators need act_buffer.capacity_bytes of at least {4 * _least(stream)}, "
             f"not {arch.act_buffer.capacity_bytes}"
         )
-    need = max(stream.read_bytes, stream.write_bytes)
-    counts = [c for c in split_counts(max(MOST_CHUNKS, need)) if _largest(stream, c) <= slot]
     # Beyond the first few that fit, more chunks only pay latency more often.
-    programs = [lower_stream(arch, stream, c) for c in counts if c <= MOST_CHUNKS] or [
-        lower_stream(arch, stream, counts[0])
-    ]
-    return min(programs, key=lambda program: program_cycles(*program))
+    few = [p for p in plans if p.chunks <= MOST_CHUNKS] or plans[:1]
+    best = min(few, key=lambda plan: program_cycles(*lower_stream(arch, plan)))
+    return *lower_stream(arch, best), best
 
 
-def _chunk(stream: Stream, chunks: int) -> tuple[Stream, Stream]:
-    """Return an inner and the last of `chunks` chunks; the last takes what is left over."""
-    sizes = (stream.read_bytes, stream.write_bytes, stream.ops)
-    inner = [size // chunks for size in sizes]
-    last = [size - (chunks - 1) * part for size, part in zip(sizes, inner, strict=True)]
-    first, final = (
-        Stream(
-            read_bytes=r,
-            write_bytes=w,
-            ops=v,
-            unit=stream.unit,
-            kept=stream.kept,
-            group=stream.group,
-        )
-        for r, w, v in (inner, last)
-    )
-    return first, final
+def _plans(arch: NMArray, stream: Stream) -> abc.Iterator[StreamPlan]:
+    """Yield the cuts to try, in pieces that start on beats of memory where any such piece fits."""
+    for align in sorted({_beat_granules(arch, stream), 1}, reverse=True):
+        pieces = max(1, stream.granules // align)
+        cuts = [
+            StreamPlan(stream=stream, granules=pieces // count * align, chunks=count)
+            for count in split_counts(pieces)
+        ]
+        if any(_largest(p) <= arch.act_buffer.capacity_bytes // 4 for p in cuts):
+            yield from cuts
+            return
 
 
-def _largest(stream: Stream, chunks: int) -> int:
-    _, last = _chunk(stream, chunks)
-    return max(last.read_bytes, last.write_bytes)
+def _beat_granules(arch: NMArray, stream: Stream) -> int:
+    """Return the fewest granules of which every tensor has whole beats, 1 if a beat is no whole."""
+    bits, rest = divmod(8 * arch.dram.bandwidth_bytes_per_s, arch.clock_hz)
+    flows = [flow for flow in (*stream.reads, *stream.writes) if flow.granule_bits]
+    if rest or not bits:
+        return 1
+    return math.lcm(*(bits // math.gcd(bits, flow.granule_bits) for flow in flows))
 
 
-def lower_stream(arch: NMArray, stream: Stream, chunks: int) -> tuple[Block, abc.Mapping[str, int]]:
-    """Return the program of `stream` cut into `chunks`, and its initial tokens."""
-    inner, last = _chunk(stream, chunks)
+def _bytes(bits: abc.Iterable[int]) -> int:
+    return sum(-(-n // 8) for n in bits)
+
+
+def _largest(plan: StreamPlan) -> int:
+    ends = plan.chunk(0), plan.chunk(plan.chunks - 1)
+    return max(max(_bytes(chunk.reads), _bytes(chunk.writes)) for chunk in ends)
+
+
+def _least(stream: Stream) -> int:
+    return _largest(StreamPlan(stream=stream, granules=1, chunks=stream.granules))
+
+
+def lower_stream(arch: NMArray, plan: StreamPlan) -> tuple[Block, abc.Mapping[str, int]]:
+    """Return the program of a stream cut as planned, and its initial tokens.
+
+    Every tensor of a chunk is a transfer of its own. The stores of a chunk are issued behind the
+    next chunk's loads.
+    """
+    first, inner, last = plan.chunk(0), plan.chunk(1), plan.chunk(plan.chunks - 1)
     tokens = {"in.free": 2, "out.free": 2}
-    tail = (_load(arch, last), _work(arch, last))
-    if chunks == 1:
-        return (*tail, _store(arch, last)), tokens
-    head, store = (_load(arch, inner), _work(arch, inner)), _store(arch, inner)
-    middle: Block = (Repeat(times=chunks - 2, body=(*head, store)),) if chunks > 2 else ()
-    return (*head, *middle, *tail, store, _store(arch, last)), tokens
+    block: Block = (*_loads(arch, first), *_work(arch, first))
+    if plan.chunks == 1:
+        return (*block, *_stores(arch, first)), tokens
+    if plan.chunks > 2:
+        block += (*_loads(arch, inner), *_work(arch, inner), *_stores(arch, first))
+    if plan.chunks > 3:
+        body = (*_loads(arch, inner), *_work(arch, inner), *_stores(arch, inner))
+        block += (Repeat(times=plan.chunks - 3, body=body),)
+    before = _stores(arch, inner if plan.chunks > 2 else first)
+    return (
+        *block,
+        *_loads(arch, last),
+        *_work(arch, last),
+        *before,
+        *_stores(arch, last),
+    ), tokens
 
 
-def _load(arch: NMArray, chunk: Stream) -> Step:
-    bits = 8 * chunk.read_bytes
-    return Step(
-        unit=Unit.DMA,
-        label="load",
-        cycles=dma_cycles(arch, bits),
-        latency=arch.dram.latency_cycles,
-        waits=("in.free",),
-        releases=("in.full",),
-        counts={("dram", "read", "full"): bits, ("act_buffer", "write", "full"): bits},
+def _moves(flows: abc.Sequence[Flow], bits: abc.Sequence[int]) -> list[tuple[str, int]]:
+    """Return (role, bits) of the transfers of a chunk, one at least: it passes the slot on."""
+    moves = [(flow.role, size) for flow, size in zip(flows, bits, strict=True)]
+    return [move for move in moves if move[1]] or [*moves, ("nothing", 0)][:1]
+
+
+def _loads(arch: NMArray, chunk: Chunk) -> tuple[Step, ...]:
+    """Return the transfers in: the first takes the buffer slot, the last makes it full."""
+    moves = _moves(chunk.stream.reads, chunk.reads)
+    return tuple(
+        Step(
+            unit=Unit.DMA,
+            label=f"load {role}",
+            cycles=dma_cycles(arch, bits),
+            latency=arch.dram.latency_cycles,
+            waits=("in.free",) if (role, bits) == moves[0] else (),
+            releases=("in.full",) if (role, bits) == moves[-1] else (),
+            counts={("dram", "read", "full"): bits, ("act_buffer", "write", "full"): bits},
+        )
+        for role, bits in moves
     )
 
 
-def _pace(arch: NMArray, chunk: Stream) -> tuple[int, int, dict[Event, int]]:
+def _pace(arch: NMArray, chunk: Chunk) -> tuple[int, int, dict[Event, int]]:
     """Return cycles, latency and events of a chunk's work on its unit."""
-    units = arch.training
-    if chunk.unit is Unit.WUVE and units:
-        cycles = -(-chunk.ops // units.wuve.lanes)
-        return cycles, units.wuve.latency, {("wuve", "update", "full"): chunk.ops}
-    if chunk.unit is Unit.SORE and units:
-        cycles = -(-chunk.ops // units.sore.lanes) * chunk.group
-        compared = chunk.ops * chunk.group * chunk.kept
-        return cycles, chunk.kept, {("sore", "compare", "full"): compared}
-    return -(-chunk.ops // arch.vector_lanes), 0, {("vector", "op", "full"): chunk.ops}
+    units, stream, ops = arch.training, chunk.stream, chunk.ops
+    if stream.unit is Unit.WUVE and units:
+        cycles = -(-ops // units.wuve.lanes)
+        return cycles, units.wuve.latency, {("wuve", "update", "full"): ops}
+    if stream.unit is Unit.SORE and units:
+        cycles = -(-ops // units.sore.lanes) * stream.group
+        compared = ops * stream.group * stream.kept
+        return cycles, stream.kept, {("sore", "compare", "full"): compared}
+    return -(-ops // arch.vector_lanes), 0, {("vector", "op", "full"): ops}
 
 
-def _work(arch: NMArray, chunk: Stream) -> Step:
+def _work(arch: NMArray, chunk: Chunk) -> tuple[Step, ...]:
+    """Return the unit's work: its input is free with the last beat taken, results come later."""
     cycles, latency, events = _pace(arch, chunk)
-    return Step(
-        unit=chunk.unit,
-        label=chunk.unit.value,
+    unit = chunk.stream.unit
+    work = Step(
+        unit=unit,
+        label=unit.value,
         cycles=cycles,
-        latency=latency,
+        latency=latency + chunk.stream.latency,
         waits=("in.full", "out.free"),
-        releases=("in.free", "out.full"),
+        releases=("out.full",),
         counts={
-            ("act_buffer", "read", "full"): 8 * chunk.read_bytes,
-            ("act_buffer", "write", "full"): 8 * chunk.write_bytes,
+            ("act_buffer", "read", "full"): sum(chunk.reads),
+            ("act_buffer", "write", "full"): sum(chunk.writes),
             **events,
         },
     )
+    return work, Step(unit=unit, label="give", cycles=0, releases=("in.free",))
 
 
-def _store(arch: NMArray, chunk: Stream) -> Step:
-    bits = 8 * chunk.write_bytes
-    return Step(
-        unit=Unit.DMA,
-        label="store",
-        cycles=dma_cycles(arch, bits),
-        waits=("out.full",),
-        releases=("out.free",),
-        counts={("act_buffer", "read", "full"): bits, ("dram", "write", "full"): bits},
+def _stores(arch: NMArray, chunk: Chunk) -> tuple[Step, ...]:
+    moves = _moves(chunk.stream.writes, chunk.writes)
+    return tuple(
+        Step(
+            unit=Unit.DMA,
+            label="store",
+            cycles=dma_cycles(arch, bits),
+            waits=("out.full",) if (role, bits) == moves[0] else (),
+            releases=("out.free",) if (role, bits) == moves[-1] else (),
+            counts={("act_buffer", "read", "full"): bits, ("dram", "write", "full"): bits},
+        )
+        for role, bits in moves
     )

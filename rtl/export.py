@@ -1,12 +1,12 @@
-"""Verilog export of the NMArray, traceable to its parameters."""
+"""Verilog export of the array, SORE, WUVE, the grid and the whole machine, with their digest."""
 
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from amaranth.back import verilog
 from amaranth.hdl import Shape
@@ -14,10 +14,34 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 
 from rtl import shapes
+from rtl.machine.machine import Machine
 from rtl.nm_array import NMArrayCore, ProcessingElement
+from rtl.pe_grid import GridElement, PEGridCore
+from rtl.pe_grid.shapes import pe_grid
+from rtl.sore import SelectorLane, Sore, sore_ports
+from rtl.unit import Unit
+from rtl.wuve import UpdateLane, Wuve, wuve_ports
 from simulator.arch import NMArray
+from simulator.arch.pe_grid import PEGrid
+from simulator.arch.sore import SoreParams
+from simulator.arch.wuve import WuveParams
 
-__all__ = ["ExportPaths", "export", "module_name", "verilog_text"]
+__all__ = [
+    "ExportPaths",
+    "UnitParams",
+    "build_unit",
+    "export",
+    "export_machine",
+    "machine_name",
+    "module_name",
+    "unit_name",
+    "unit_ports",
+    "units",
+    "verilog_text",
+]
+
+UnitParams = NMArray | SoreParams | WuveParams | PEGrid
+"""Parameters of one unit that has RTL."""
 
 NAME_DIGITS = 12
 """Hexadecimal digits of the parameters' digest in a module's name; the attribute has all 64."""
@@ -32,33 +56,85 @@ class ExportPaths:
     module: str
 
 
-def module_name(arch: NMArray) -> str:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kind:
+    """A kind of unit: its name, its ports, its component, and the part that has many instances."""
+
+    name: str
+    ports: Callable[[Any], dict[str, wiring.Member]]
+    core: Callable[..., Unit]
+    part_name: str
+    part: Callable[[Any], Unit]
+
+
+_KINDS: Final[Mapping[type, _Kind]] = {
+    NMArray: _Kind(
+        name="nm_array",
+        ports=shapes.nm_array,
+        core=NMArrayCore,
+        part_name="nm_pe",
+        part=ProcessingElement,
+    ),
+    SoreParams: _Kind(
+        name="sore", ports=sore_ports, core=Sore, part_name="sore_lane", part=SelectorLane
+    ),
+    WuveParams: _Kind(
+        name="wuve", ports=wuve_ports, core=Wuve, part_name="wuve_lane", part=UpdateLane
+    ),
+    PEGrid: _Kind(
+        name="pe_grid", ports=pe_grid, core=PEGridCore, part_name="grid_pe", part=GridElement
+    ),
+}
+
+
+def units(arch: NMArray) -> tuple[UnitParams, ...]:
+    """Return the units of a machine: its array and, if it can train, its SORE and its WUVE."""
+    return (arch, arch.training.sore, arch.training.wuve) if arch.training else (arch,)
+
+
+def unit_name(params: UnitParams) -> str:
+    """Return the unit's name: nm_array, sore, wuve or pe_grid."""
+    return _KINDS[type(params)].name
+
+
+def build_unit(params: UnitParams) -> Unit:
+    """Return the unit as a component."""
+    return _KINDS[type(params)].core(params)
+
+
+def unit_ports(params: UnitParams) -> dict[str, wiring.Member]:
+    """Return the ports of the unit."""
+    return _KINDS[type(params)].ports(params)
+
+
+def module_name(params: UnitParams) -> str:
     """Return the top module's name; it carries the start of the parameters' digest."""
-    return f"nm_array_{arch.digest()[:NAME_DIGITS]}"
+    return f"{unit_name(params)}_{params.digest()[:NAME_DIGITS]}"
 
 
-def _pe_name(arch: NMArray) -> str:
-    return f"nm_pe_{arch.digest()[:NAME_DIGITS]}"
+def machine_name(arch: NMArray) -> str:
+    """Return the name of the whole machine's top module."""
+    return f"nm_machine_{arch.digest()[:NAME_DIGITS]}"
 
 
-def _converted(component: wiring.Component, name: str, arch: NMArray) -> str:
+def _converted(component: wiring.Component, name: str, digest: str) -> str:
     text = verilog.convert(component, name=name, emit_src=False, strip_internal_attrs=True)
-    attribute = f'(* sparseloom_digest = "{arch.digest()}" *)\n'
+    attribute = f'(* sparseloom_digest = "{digest}" *)\n'
     head = f"module {name}("
     return text.replace(head, attribute + head, 1)
 
 
-def verilog_text(arch: NMArray) -> str:
-    """Return the Verilog of the array: one PE module and everything that instantiates it."""
-    pe_module = _pe_name(arch)
-    pe = _converted(ProcessingElement(arch), pe_module, arch)
-    top = _converted(NMArrayCore(arch, pe_module=pe_module), module_name(arch), arch)
-    return f"{pe}\n{top}"
+def verilog_text(params: UnitParams) -> str:
+    """Return the Verilog of the unit: one module of its part, and all that instantiates it."""
+    kind, digest = _KINDS[type(params)], params.digest()
+    part_module = f"{kind.part_name}_{digest[:NAME_DIGITS]}"
+    part = _converted(kind.part(params), part_module, digest)
+    top = _converted(kind.core(params, part_module=part_module), module_name(params), digest)
+    return f"{part}\n{top}"
 
 
-def _ports(arch: NMArray) -> dict[str, dict[str, Any]]:
+def _ports(signature: wiring.Signature) -> dict[str, dict[str, Any]]:
     """Return direction and width of every port of the top module, clock and reset apart."""
-    signature = wiring.Signature(shapes.nm_array(arch))
     members: Iterator[tuple[Any, Any, Any]] = signature.flatten(signature.create())
     return {
         "__".join(map(str, path)): {
@@ -69,14 +145,14 @@ def _ports(arch: NMArray) -> dict[str, dict[str, Any]]:
     }
 
 
-def _parameters_text(arch: NMArray) -> str:
+def _parameters_text(params: UnitParams, module: str, signature: wiring.Signature) -> str:
     content = {
-        "module": module_name(arch),
-        "digest": arch.digest(),
-        "parameters": arch.to_json(),
+        "module": module,
+        "digest": params.digest(),
+        "parameters": params.to_json(),
         "clock": "clk",
         "reset": "rst, synchronous, active high",
-        "ports": _ports(arch),
+        "ports": _ports(signature),
     }
     return json.dumps(content, indent=2, sort_keys=True) + "\n"
 
@@ -98,16 +174,36 @@ def _write(texts: Sequence[tuple[Path, str]]) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def export(arch: NMArray, directory: Path) -> ExportPaths:
-    """Write the array's Verilog and, beside it, its parameters and ports as JSON.
-
-    Creates `directory` if needed; files of the same parameters are replaced.
-    """
-    name = module_name(arch)
+def _exported(
+    params: UnitParams, directory: Path, name: str, text: str, signature: wiring.Signature
+) -> ExportPaths:
     paths = ExportPaths(
         verilog=directory / f"{name}.v", parameters=directory / f"{name}.json", module=name
     )
-    texts = [(paths.verilog, verilog_text(arch)), (paths.parameters, _parameters_text(arch))]
+    texts = [(paths.verilog, text), (paths.parameters, _parameters_text(params, name, signature))]
     directory.mkdir(parents=True, exist_ok=True)
     _write(texts)
     return paths
+
+
+def export(params: UnitParams, directory: Path) -> ExportPaths:
+    """Write the unit's Verilog and, beside it, its parameters and ports as JSON.
+
+    Creates `directory` if needed; files of the same parameters are replaced.
+    """
+    signature = wiring.Signature(unit_ports(params))
+    return _exported(params, directory, module_name(params), verilog_text(params), signature)
+
+
+def export_machine(arch: NMArray, directory: Path) -> ExportPaths:
+    """Write the Verilog of the whole machine and, beside it, its parameters and ports as JSON.
+
+    Creates `directory` if needed; files of the same parameters are replaced. Raises ValueError for
+    parameters that no machine can be built from.
+    """
+    name, digest = machine_name(arch), arch.digest()
+    part_module = f"{_KINDS[NMArray].part_name}_{digest[:NAME_DIGITS]}"
+    machine = Machine(arch, part_module=part_module)
+    part = _converted(ProcessingElement(arch), part_module, digest)
+    text = f"{part}\n{_converted(machine, name, digest)}"
+    return _exported(arch, directory, name, text, machine.signature)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.arch import DspChain, NMArray
+from simulator.arch import Accelerator
+from simulator.arch.accelerator import seconds
 from simulator.counts import Counts
 from workloads.canonical import Spec, canonical
 
@@ -67,7 +68,7 @@ class Result(Spec):
 
     workload: str
     sparsity: str
-    arch: NMArray | DspChain
+    arch: Accelerator
     cycles: int
     counts: Counts
     per_op: NDArray[np.void]
@@ -84,7 +85,7 @@ class Result(Spec):
     @property
     def seconds(self) -> float:
         """Run time at the machine's clock."""
-        return self.arch.seconds(self.cycles)
+        return seconds(self.arch, self.cycles)
 
     @property
     def macs_dense(self) -> int:
@@ -93,7 +94,7 @@ class Result(Spec):
 
     @property
     def macs_effectual(self) -> int:
-        """Multiply-accumulates whose weight is not zero."""
+        """Multiply-accumulates whose weight is not zero, nor an activation the machine knows is."""
         return int(self.per_op["macs_effectual"].sum())
 
     @property

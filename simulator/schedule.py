@@ -12,19 +12,10 @@ from enum import StrEnum
 from typing import Any
 
 from simulator.counts import Counts
+from simulator.plan import GemmPlan, StreamPlan, Unit
 from workloads.canonical import Spec, digest
 
 __all__ = ["Block", "OpSchedule", "Repeat", "Schedule", "Step", "Unit", "verify_schedule"]
-
-
-class Unit(StrEnum):
-    """In-order units of a machine."""
-
-    DMA = "dma"
-    ARRAY = "array"
-    VECTOR = "vector"
-    SORE = "sore"
-    WUVE = "wuve"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,15 +61,18 @@ Block = tuple[Step | Repeat, ...]
 class OpSchedule(Spec):
     """The program of one operator; operators run one after the other.
 
-    `phase` is the pass of a training step. `tokens` gives each channel's initial tokens; `counts`
-    the events of one execution that belong to no single step. `macs_effectual` counts products of
-    one execution whose weight is not zero, `detail` what the mapper chose (for reports).
+    `phase` is the pass of a training step. `plan` says what the program was lowered from; an
+    operator without one costs nothing or was not made by a mapper. `tokens` gives each channel's
+    initial tokens; `counts` the events of one execution that belong to no single step.
+    `macs_effectual` counts products of one execution whose weight is not zero, `detail` what the
+    mapper chose (for reports).
     """
 
     name: str
     kind: str
     phase: str = ""
     program: Block
+    plan: GemmPlan | StreamPlan | None = None
     tokens: Mapping[str, int] = field(default_factory=dict, hash=False)
     repeat: int = 1
     macs_dense: int = 0

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from simulator.arch import MemoryMode, NMArray
+from simulator.arch import Accelerator, DspChain, MemoryMode
 from simulator.counts import Event, add, scale
 from simulator.engine import program_cycles, unit_cycles, without
 from simulator.result import OP_RECORD, STALLS, Provenance, Result
@@ -17,7 +17,7 @@ __all__ = ["VERSION", "op_cycles", "simulate"]
 VERSION: Final = "0.1.0"
 
 
-def op_cycles(arch: NMArray, op: OpSchedule) -> int:
+def op_cycles(arch: Accelerator, op: OpSchedule) -> int:
     """Return the cycles of one execution of `op` under the machine's memory mode."""
     match arch.memory:
         case MemoryMode.MODELLED:
@@ -30,16 +30,19 @@ def op_cycles(arch: NMArray, op: OpSchedule) -> int:
 
 def simulate(
     schedule: Schedule,
-    arch: NMArray,
+    arch: Accelerator,
     *,
     seed: int = 0,
     on_op: Callable[[str], None] | None = None,
 ) -> Result:
     """Return the exact result of running `schedule` on `arch`, operator after operator.
 
-    Raises ValueError if the schedule was made for another machine or can never finish.
+    Raises ValueError if the schedule was made for another machine or can never finish, and for a
+    DspChain, whose programs are no schedules.
     `on_op` is called with each operator's name when it is done.
     """
+    if isinstance(arch, DspChain):
+        raise ValueError("A DspChain runs the graph of a decoder, not a schedule")
     if schedule.arch_digest != arch.digest():
         raise ValueError(
             f"Schedule of {schedule.workload!r} was made for another machine: its digest is "
@@ -89,7 +92,7 @@ def _without_transfers(step: Step) -> Step:
     return replace(step, latency=0, cycles=0 if step.unit is Unit.DMA else step.cycles)
 
 
-def _causes(arch: NMArray, op: OpSchedule) -> tuple[int, dict[str, int]]:
+def _causes(arch: Accelerator, op: OpSchedule) -> tuple[int, dict[str, int]]:
     """Return cycles of one execution and how they split into compute and causes of waiting.
 
     A cause is what vanishes when it is taken away, in this order: DRAM latency, write-back,
@@ -132,7 +135,7 @@ def _bytes(events: dict[Event, int], action: str) -> int:
 
 def _record(
     row: Any,
-    arch: NMArray,
+    arch: Accelerator,
     op: OpSchedule,
     cycles: int,
     causes: dict[str, int],

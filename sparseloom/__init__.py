@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from sparseloom.comparison import compare as compare
     from sparseloom.runs import Run as Run
     from sparseloom.runs import run as run
+    from sparseloom.sweeps.run import SweepReport as SweepReport
+    from sparseloom.sweeps.run import sweep as sweep
     from workloads.graph import WorkloadGraph as WorkloadGraph
     from workloads.sparsity import Balanced as Balanced
     from workloads.sparsity import Block as Block
@@ -62,6 +64,7 @@ _EXPORTS: Final = {
     "Result": "simulator.result",
     "Run": "sparseloom.runs",
     "Schedule": "simulator.schedule",
+    "SweepReport": "sparseloom.sweeps.run",
     "Unstructured": "workloads.sparsity",
     "WorkloadGraph": "workloads.graph",
     "arch": "sparseloom.api",
@@ -74,6 +77,7 @@ _EXPORTS: Final = {
     "price": "sparseloom.api",
     "run": "sparseloom.runs",
     "simulate": "sparseloom.api",
+    "sweep": "sparseloom.sweeps.run",
 }
 
 # Names resolve on first use, so that importing the package stays fast.

@@ -6,10 +6,9 @@ from typing import Any
 
 from cost_models import HOROWITZ_45NM, Cost, EnergyTable
 from cost_models import price as price_counts
-from mapping import MapperResult, map_graph
-from mapping.dsp import simulate_decoder
-from simulator.arch import DspChain
-from simulator.arch.load import Accelerator, load_arch
+from mapping import MapperResult, map_graph, simulate_graph
+from simulator.arch import Accelerator
+from simulator.arch.load import load_arch
 from simulator.result import Result
 from simulator.schedule import Schedule
 from simulator.simulate import simulate as simulate_schedule
@@ -70,10 +69,7 @@ def map(
     `on_op` is called with each operator's name before it is mapped. Raises ValueError for an
     unknown mapper and for an operator that fits no buffer.
     """
-    machine = load_arch(arch)
-    if isinstance(machine, DspChain):
-        raise ValueError("A DspChain compiles decoders one way: simulate the graph itself")
-    return map_graph(graph, machine, mapper=mapper, on_op=on_op)
+    return map_graph(graph, load_arch(arch), mapper=mapper, on_op=on_op)
 
 
 def simulate(
@@ -88,18 +84,13 @@ def simulate(
     `compression=None` on the machine it runs dense.
     """
     machine = load_arch(arch)
-    if isinstance(machine, DspChain):
-        if not isinstance(workload, WorkloadGraph):
-            raise ValueError("A DspChain runs the graph of a decoder, not a schedule")
-        return simulate_decoder(workload, machine, seed=seed).result
     match workload:
         case WorkloadGraph():
-            schedule = map_graph(workload, machine).schedule
+            return simulate_graph(workload, machine, seed=seed).result
         case MapperResult():
-            schedule = workload.schedule
+            return simulate_schedule(workload.schedule, machine, seed=seed)
         case Schedule():
-            schedule = workload
-    return simulate_schedule(schedule, machine, seed=seed)
+            return simulate_schedule(workload, machine, seed=seed)
 
 
 def price(result: Result, *, table: EnergyTable = HOROWITZ_45NM, dram: str | None = None) -> Cost:

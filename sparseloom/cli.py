@@ -1,4 +1,4 @@
-"""The `sparseloom` command: run, list, explain, rtl, cosim and report.
+"""The `sparseloom` command: run, list, explain, rtl, cosim, reproduce and report.
 
 Results go to stdout, progress and errors to stderr. Exit code 0 is success, 2 bad input (one
 sentence, no traceback), 1 any other failure, 130 an interrupt. Libraries load inside the
@@ -18,7 +18,6 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from simulator.arch import NMArray
     from sparseloom.runs import Run
 
 __all__ = ["app", "main"]
@@ -72,6 +71,10 @@ Length = Annotated[int | None, typer.Option(help="Text encoders of the zoo: toke
 Inputs = Annotated[
     list[str] | None,
     typer.Option("--input", help="ONNX: shape of an input, NAME=1x3x48x320; may be repeated."),
+]
+Record = Annotated[
+    Path | None,
+    typer.Option(help="ONNX: run the model on this image or .npy, and keep its zeros as masks."),
 ]
 Memory = Annotated[
     str | None, typer.Option(help="modelled, steady or ideal (only array time counts).")
@@ -151,6 +154,7 @@ def run(
     image: Image = None,
     length: Length = None,
     inputs: Inputs = None,
+    record: Record = None,
     memory: Memory = None,
     first_layer: FirstLayer = False,
     phase: Phase = "infer",
@@ -183,6 +187,7 @@ def run(
         image=image,
         length=length,
         inputs=_shapes(inputs),
+        record=str(record) if record else None,
     )
     document = done.to_json()
     written = _write(document, out) if out else ()
@@ -286,31 +291,29 @@ def list_(
         console.print(catalogue_table(name, rows))
 
 
-def _machine_with_rtl(arch: str) -> "NMArray":
-    from simulator.arch import NMArray
-    from simulator.arch.load import load_arch
-
-    machine = load_arch(arch)
-    if not isinstance(machine, NMArray):
-        raise ValueError(f"{arch}: only nm_array machines have RTL; this one is a model only")
-    return machine
-
-
 @app.command()
 def rtl(
     arch: Arch,
     out: Annotated[Path, typer.Option(help="Folder for the Verilog.", show_default=False)],
     as_json: AsJson = False,
 ) -> None:
-    """Write the machine's Verilog and its parameters."""
-    from rtl.export import export
+    """Write the Verilog and parameters of the machine's units: array and, if any, SORE and WUVE."""
+    from rtl.export import export, units
+    from simulator.arch.accelerator import with_rtl
+    from simulator.arch.load import load_arch
 
-    machine = _machine_with_rtl(arch)
-    done = export(machine, out)
-    files = [str(done.verilog), str(done.parameters)]
+    machine = with_rtl(load_arch(arch))
+    done = [export(unit, out) for unit in units(machine)]
+    files = [str(file) for paths in done for file in (paths.verilog, paths.parameters)]
     if as_json:
         _print_json(
-            {"arch": arch, "digest": machine.digest(), "module": done.module, "files": files}
+            {
+                "arch": arch,
+                "digest": machine.digest(),
+                "module": done[0].module,  # the array
+                "modules": [paths.module for paths in done],
+                "files": files,
+            }
         )
         return
     for file in files:
@@ -325,13 +328,18 @@ def cosim(
     engine: Annotated[Engine, typer.Option(help="What executes the RTL.")] = Engine.PYSIM,
     as_json: AsJson = False,
 ) -> None:
-    """Run the machine's RTL beside the simulator: same bits, cycles and counters, or exit 1."""
+    """Run the machine's RTL beside the simulator: same bits, cycles and counters, or exit 1.
+
+    Points are dealt out to the array and, if the machine can train, its SORE and its WUVE.
+    """
     from rtl.cosim import cosimulate
+    from simulator.arch.accelerator import with_rtl
+    from simulator.arch.load import load_arch
     from sparseloom.progress import progress
 
     with progress("co-simulating", points) as step:
         found = cosimulate(
-            _machine_with_rtl(arch),
+            with_rtl(load_arch(arch)),
             points=points,
             seed=seed,
             engine=engine.value,
@@ -344,6 +352,7 @@ def cosim(
                 "engine": engine.value,
                 "seed": seed,
                 "points": found.points,
+                "points_by_unit": dict(found.points_by_unit),
                 "cycles": found.cycles,
                 "agrees": found.agrees,
                 "mismatches": list(found.mismatches),
@@ -351,9 +360,10 @@ def cosim(
         )
     else:
         verdict = "agree bit for bit and cycle for cycle" if found.agrees else "differ"
+        shares = ", ".join(f"{name} {count}" for name, count in found.points_by_unit.items())
         print(
-            f"{arch}: RTL ({engine.value}) and simulator {verdict} on {found.points} points, "
-            f"{found.cycles:,} cycles"
+            f"{arch}: RTL ({engine.value}) and simulator {verdict} on {found.points} points "
+            f"({shares}), {found.cycles:,} cycles"
         )
         for mismatch in found.mismatches:
             print(f"  {mismatch}")
@@ -362,13 +372,138 @@ def cosim(
 
 
 @app.command()
-def report(
-    source: Annotated[
-        Path, typer.Argument(help="A result.json or the folder that holds one.", show_default=False)
-    ],
+def reproduce(
+    sections: Annotated[
+        list[str] | None,
+        typer.Argument(help="Sources, such as sat; all if left out.", show_default=False),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Build report.html from a result.json."""
+    """Show published figures beside ours: error, source, and why where they do not match."""
+    from sparseloom.progress import progress
+    from sparseloom.reproduce import reproduce as execute
+
+    with progress("reproducing") as step:
+        found = execute(sections or (), on_step=step)
+    if as_json:
+        _print_json({"sections": [section.to_json() for section in found]})
+        return
+    from sparseloom.tables import reproduction_table, study_table
+
+    console = _console()
+    for section in found:
+        console.print(reproduction_table(section))
+        for table in section.tables:
+            console.print(study_table(table))
+        for sentence in section.sentences:
+            console.print(sentence)
+
+
+@app.command()
+def sweep(
+    spec: Annotated[
+        Path | None, typer.Argument(help="The sweep's YAML file.", show_default=False)
+    ] = None,
+    store: Annotated[
+        Path | None,
+        typer.Option(help="SQLite file for the points; one that exists is gone on with."),
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Local processes.")] = 1,
+    dask: Annotated[
+        str | None, typer.Option(help="Run on the Dask cluster whose scheduler is here.")
+    ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Run points again that failed before.")
+    ] = False,
+    example: Annotated[
+        bool, typer.Option("--example", help="Print a sweep that takes about ten seconds.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run every point of a design space that the store does not hold yet."""
+    from sparseloom.sweeps.spec import EXAMPLE
+
+    if example:
+        print(EXAMPLE, end="")
+        return
+    if spec is None or store is None:
+        raise ValueError(
+            "A sweep takes a specification and --store FILE; "
+            "`sparseloom sweep --example` prints one"
+        )
+    from sparseloom.progress import counted
+    from sparseloom.sweeps import sweep as run_sweep
+
+    with counted("sweeping") as on_point:
+        done = run_sweep(
+            spec, store, jobs=jobs, dask=dask, retry_failed=retry_failed, on_point=on_point
+        )
+    if as_json:
+        _print_json(
+            {name: getattr(done, name) for name in
+             ("store", "sweep", "points", "computed", "cached", "failed")}
+        )  # fmt: skip
+        return
+    failed = f", {done.failed:,} failed" if done.failed else ""
+    print(
+        f"{done.points:,} points in {done.store}: {done.computed:,} computed, "
+        f"{done.cached:,} found there{failed}"
+    )
+
+
+def _report_sweep(store: Path, out: Path | None, as_json: bool, count: bool) -> None:
+    from sparseloom.sweeps.report import sweep_tables, to_json, write_report
+    from sparseloom.sweeps.store import open_store
+    from sparseloom.sweeps.summary import summarise
+
+    with open_store(store) as opened:
+        if count:
+            _print_json({"points": opened.count()}) if as_json else print(opened.count())
+            return
+        summary = summarise(opened)
+        written = write_report(opened, summary, out) if out else ()
+    if as_json:
+        _print_json(to_json(summary))
+        return
+    from sparseloom.tables import plain_table
+
+    console = _console()
+    console.print(f"{summary.name}: {summary.finished:,} points")
+    for workload, tables in sweep_tables(summary):
+        console.print(f"\n{workload}")
+        for table in tables:
+            console.print(plain_table(table.title, table.columns, table.rows))
+    for reason, number in summary.failures.items():
+        console.print(f"failed, {number:,} points: {reason}", soft_wrap=True)
+    for path in written:
+        console.print(f"wrote {path}", soft_wrap=True)
+
+
+@app.command()
+def report(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="A result.json, the folder that holds one, or a sweep's store.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Sweeps: folder for report.html, points.csv and .parquet.")
+    ] = None,
+    count: Annotated[
+        bool, typer.Option("--count", help="Sweeps: print only the number of finished points.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Build report.html from a result.json, or show what a sweep's store holds."""
+    from sparseloom.sweeps.store import is_store
+
+    if is_store(source):
+        _report_sweep(source, out, as_json, count)
+        return
+    if count or out:
+        raise ValueError(f"--out and --count need the store of a sweep, not {str(source)!r}")
     from sparseloom.report import report_file
 
     path = report_file(source)

@@ -3,6 +3,7 @@
 from typing import Any
 
 from cost_models import Cost, machine_roofline, roofline
+from simulator.arch.accelerator import seconds
 from simulator.arch.load import read_arch_file
 from simulator.result import Result
 from sparseloom.runs import Run
@@ -138,16 +139,16 @@ def _phases(run: Run) -> dict[str, Any]:
     """Return seconds of prefill and decode, and tokens a second, where operators name a phase."""
     result = run.result
     names = result.per_op["name"]
-    seconds: dict[str, float] = {}
+    times: dict[str, float] = {}
     for phase in ("prefill", "decode"):
         mine = [str(name).startswith(f"{phase}.") for name in names]
         if any(mine):
             cycles = int(result.per_op["cycles"][mine].sum())
-            seconds[f"{phase}_s"] = result.arch.seconds(cycles)
-    if seconds.get("decode_s"):
+            times[f"{phase}_s"] = seconds(result.arch, cycles)
+    if times.get("decode_s"):
         tokens = int(run.options.get("decode", 0)) * int(run.options.get("batch", 1))
-        return {**seconds, "tokens_per_s": tokens / seconds["decode_s"]}
-    return {**seconds}
+        return {**times, "tokens_per_s": tokens / times["decode_s"]}
+    return {**times}
 
 
 def _beside(run: Run, baseline: Run) -> dict[str, Any]:

@@ -136,7 +136,7 @@ def _place(run: Run) -> dict[str, tuple[float, str, float]]:
 def _rivals(run: Run) -> dict[str, tuple[tuple[str, int], ...]]:
     """Return {operator: ((dataflow, exact cycles of all executions), ...)}, best first."""
     found: dict[str, list[tuple[int, str]]] = {}
-    if not isinstance(run.arch, NMArray):  # other machines have one dataflow
+    if not isinstance(run.arch, NMArray):
         return {}
     repeats = {op.name: op.repeat for op in run.graph.ops}
     flows = [run.arch.dataflow] if run.arch.dataflow else list(Dataflow)
@@ -211,14 +211,10 @@ def explain(run: Run) -> Explanation:
         lost=lost,
         sentences=_sentences(run, ops, density, lost),
         ops=ops,
-        optimisations=_optimisations(run),
+        optimisations=ablate(run.graph, run.arch, result.cycles)
+        if run.method and isinstance(run.arch, NMArray)
+        else (),
     )
-
-
-def _optimisations(run: Run) -> tuple[Optimisation, ...]:
-    if run.method is None or not isinstance(run.arch, NMArray):
-        return ()
-    return ablate(run.graph, run.arch, run.result.cycles)
 
 
 def _whole_lost(run: Run, density: float) -> Lost:

@@ -1,15 +1,13 @@
-"""Figures of a report, drawn from a run's document as self-contained SVG.
-
-Colours are the Okabe-Ito palette, which stays distinct for colour-blind readers.
-"""
+"""Figures of a report, drawn from a run's document as self-contained SVG."""
 
 import base64
 import io
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from sparseloom import canvas
+
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = ["FIGURES", "draw"]
@@ -17,88 +15,8 @@ __all__ = ["FIGURES", "draw"]
 Document = Mapping[str, Any]
 Op = Mapping[str, Any]
 
-_CAUSES: Final = {
-    "useful": ("multiplying", "#009E73"),
-    "idle": ("idle multipliers", "#A6DBC8"),
-    "pipeline": ("fill, load, drain", "#56B4E9"),
-    "bandwidth": ("operand transfers", "#D55E00"),
-    "latency": ("DRAM latency", "#F0E442"),
-    "store": ("write-back", "#CC79A7"),
-    "vector": ("vector work", "#0072B2"),
-}
-"""Cycles by cause. Cycles that multiply are split in two: what the effectual products take when
-every multiplier works, and the rest, in which some idle for lack of shape or of non-zeros."""
-
-_COMPONENTS: Final = {
-    "dram": ("DRAM", "#D55E00"),
-    "act_buffer": ("activation buffer", "#56B4E9"),
-    "weight_buffer": ("weight buffer", "#0072B2"),
-    "mv_buffer": ("matrix buffer", "#999933"),
-    "out_buffer": ("output buffer", "#CC79A7"),
-    "mac": ("multipliers", "#009E73"),
-    "vector": ("vector unit", "#E69F00"),
-}
-_GREY: Final = "#777777"
 _ROWS: Final = 40
 """Most operators a figure shows; the others are pooled in one row or left to the table."""
-
-
-def _short(name: str, width: int = 34) -> str:
-    """Return `name` with its middle cut out if it is longer than `width`."""
-    if len(name) <= width:
-        return name
-    half = (width - 1) // 2
-    return f"{name[:half]}…{name[-half:]}"
-
-
-def _unit(value: float) -> tuple[float, str]:
-    for scale, prefix in ((1, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n")):
-        if value >= scale:
-            return scale, prefix
-    return 1e-12, "p"
-
-
-def _figure(width: float, height: float) -> tuple["Figure", "Axes"]:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)  # no window system, no global state
-    axes = figure.add_subplot()
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
-
-
-def _legend(figure: "Figure", columns: int) -> None:
-    figure.legend(
-        loc="outside upper left",
-        ncols=columns,
-        frameon=False,
-        fontsize=8.5,
-        columnspacing=1.3,
-        handlelength=1.6,
-    )
-
-
-def _rows(axes: "Axes", names: Sequence[str]) -> None:
-    axes.set_yticks(range(len(names)), [_short(name) for name in names], fontsize=8)
-    axes.set_ylim(len(names) - 0.4, -0.6)
-    axes.set_xlim(left=0)
-    axes.grid(axis="x", color="#dddddd", linewidth=0.6)
-    axes.set_axisbelow(True)
-
-
-def _stack(axes: "Axes", index: int, parts: Sequence[tuple[float, str]]) -> None:
-    left = 0.0
-    for value, colour in parts:
-        axes.barh(index, value, left=left, color=colour, height=0.72)
-        left += value
-
-
-def _key(figure: "Figure", axes: "Axes", entries: Sequence[tuple[str, str]], columns: int) -> None:
-    for label, colour in entries:
-        axes.barh([0], [0], color=colour, label=label)
-    _legend(figure, columns)
 
 
 def _busiest(ops: Sequence[Op]) -> tuple[list[Op], list[Op]]:
@@ -113,14 +31,9 @@ def _busiest(ops: Sequence[Op]) -> tuple[list[Op], list[Op]]:
     )
 
 
-def _split(compute: float, macs_effectual: int, peak: int) -> dict[str, float]:
-    useful = macs_effectual / peak
-    return {"useful": useful, "idle": compute - useful}
-
-
 def _op_causes(op: Op, peak: int) -> dict[str, float]:
-    waits = {c: op[f"stall_{c}"] for c in _CAUSES if f"stall_{c}" in op}
-    return {**_split(op["array_busy"], op["macs_effectual"], peak), **waits}
+    waits = {c: op[f"stall_{c}"] for c in canvas.CAUSES if f"stall_{c}" in op}
+    return {**canvas.split(op["array_busy"], op["macs_effectual"], peak), **waits}
 
 
 def cycles_by_layer(document: Document) -> "Figure | None":
@@ -138,22 +51,16 @@ def cycles_by_layer(document: Document) -> "Figure | None":
     if others:
         names.append(f"{len(others)} other operators")
         pooled = [_op_causes(op, peak) for op in others]
-        stacks.append({cause: sum(stack[cause] for stack in pooled) for cause in _CAUSES})
-    figure, axes = _figure(9, 1.2 + 0.21 * len(names))
+        stacks.append({cause: sum(stack[cause] for stack in pooled) for cause in canvas.CAUSES})
+    figure, axes = canvas.figure(9, 1.2 + 0.21 * len(names))
     for index, stack in enumerate(stacks):
-        _stack(axes, index, [(stack[c], colour) for c, (_, colour) in _CAUSES.items()])
-    _rows(axes, names)
+        canvas.stack(axes, index, [(stack[c], colour) for c, (_, colour) in canvas.CAUSES.items()])
+    canvas.rows(axes, names)
     axes.set_xlabel("cycles")
     axes.ticklabel_format(axis="x", style="plain")
-    _thousands(axes)
-    _key(figure, axes, list(_CAUSES.values()), 7)
+    canvas.thousands(axes)
+    canvas.key(figure, axes, list(canvas.CAUSES.values()), 7)
     return figure
-
-
-def _thousands(axes: "Axes") -> None:
-    from matplotlib.ticker import StrMethodFormatter
-
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
 
 
 def speedup_by_layer(document: Document) -> "Figure | None":
@@ -163,27 +70,27 @@ def speedup_by_layer(document: Document) -> "Figure | None":
     shown, _ = _busiest([op for op in document["ops"] if op["macs_dense"]])
     if not shown:
         return None
-    figure, axes = _figure(9, 1.2 + 0.21 * len(shown))
+    figure, axes = canvas.figure(9, 1.2 + 0.21 * len(shown))
     bars = [op["speedup"] for op in shown]
     ideal = [op["macs_dense"] / max(op["macs_effectual"], 1) for op in shown]
     index = range(len(shown))
     axes.barh(index, bars, color="#009E73", height=0.72, label="this run")
     axes.plot(ideal, index, "|", color="black", markersize=9, label="one over the density")
-    axes.axvline(1, color=_GREY, linewidth=1)
+    axes.axvline(1, color=canvas.GREY, linewidth=1)
     axes.axvline(
         document["speedup"], color="#D55E00", linewidth=1.4, linestyle="--", label="whole run"
     )
-    _rows(axes, [op["name"] for op in shown])
+    canvas.rows(axes, [op["name"] for op in shown])
     axes.set_xlim(0, 1.08 * max(*bars, 1.0, min(max(ideal), 4 * max(bars))))
     axes.set_xlabel(f"speed-up over {document['baseline']} (times)")
-    _legend(figure, 3)
+    canvas.legend(figure, 3)
     return figure
 
 
 def _run_causes(document: Document, prefix: str) -> dict[str, float]:
     causes = {b["cause"]: b["cycles"] for b in document[f"{prefix}bottlenecks"]}
     macs, peak = document[f"{prefix}macs_effectual"], document["peak_macs_per_cycle"]
-    return {**_split(causes.pop("compute"), macs, peak), **causes}
+    return {**canvas.split(causes.pop("compute"), macs, peak), **causes}
 
 
 def causes_of_run(document: Document) -> "Figure | None":
@@ -191,13 +98,13 @@ def causes_of_run(document: Document) -> "Figure | None":
     runs = [(document["sparsity"], _run_causes(document, ""))]
     if "baseline_bottlenecks" in document:
         runs.insert(0, (f"{document['baseline']} (baseline)", _run_causes(document, "baseline_")))
-    figure, axes = _figure(9, 1.1 + 0.4 * len(runs))
+    figure, axes = canvas.figure(9, 1.1 + 0.4 * len(runs))
     for index, (_, causes) in enumerate(runs):
-        _stack(axes, index, [(causes[c], colour) for c, (_, colour) in _CAUSES.items()])
-    _rows(axes, [name for name, _ in runs])
+        canvas.stack(axes, index, [(causes[c], colour) for c, (_, colour) in canvas.CAUSES.items()])
+    canvas.rows(axes, [name for name, _ in runs])
     axes.set_xlabel("cycles")
-    _thousands(axes)
-    _key(figure, axes, list(_CAUSES.values()), 7)
+    canvas.thousands(axes)
+    canvas.key(figure, axes, list(canvas.CAUSES.values()), 7)
     return figure
 
 
@@ -207,14 +114,16 @@ def energy(document: Document) -> "Figure | None":
     if "baseline_energy_by_component_j" in document:
         name = f"{document['baseline']} (baseline)"
         runs.insert(0, (name, document["baseline_energy_by_component_j"]))
-    scale, prefix = _unit(max(sum(parts.values()) for _, parts in runs))
-    figure, axes = _figure(9, 1.1 + 0.4 * len(runs))
-    used = [c for c in _COMPONENTS if any(c in parts for _, parts in runs)]
+    scale, prefix = canvas.unit(max(sum(parts.values()) for _, parts in runs))
+    figure, axes = canvas.figure(9, 1.1 + 0.4 * len(runs))
+    used = [c for c in canvas.COMPONENTS if any(c in parts for _, parts in runs)]
     for index, (_, parts) in enumerate(runs):
-        _stack(axes, index, [(parts.get(c, 0.0) / scale, _COMPONENTS[c][1]) for c in used])
-    _rows(axes, [name for name, _ in runs])
+        canvas.stack(
+            axes, index, [(parts.get(c, 0.0) / scale, canvas.COMPONENTS[c][1]) for c in used]
+        )
+    canvas.rows(axes, [name for name, _ in runs])
     axes.set_xlabel(f"dynamic energy ({prefix}J)")
-    _key(figure, axes, [_COMPONENTS[c] for c in used], 6)
+    canvas.key(figure, axes, [canvas.COMPONENTS[c] for c in used], 6)
     return figure
 
 
@@ -224,7 +133,7 @@ def roofline(document: Document) -> "Figure | None":
     points = limits["points"]
     if not points:
         return None
-    figure, axes = _figure(9, 4.4)
+    figure, axes = canvas.figure(9, 4.4)
     x = [point["macs_per_byte"] for point in points]
     peak, bandwidth = limits["peak_macs_per_s"] / 1e9, limits["bandwidth_bytes_per_s"] / 1e9
     low, high = min(*x, peak / bandwidth) / 2, max(*x, peak / bandwidth) * 2
@@ -244,7 +153,7 @@ def roofline(document: Document) -> "Figure | None":
     axes.set_axisbelow(True)
     axes.set_xlabel("effectual multiply-accumulates a byte of DRAM traffic")
     axes.set_ylabel("throughput (GMAC/s)")
-    _legend(figure, 3)
+    canvas.legend(figure, 3)
     return figure
 
 

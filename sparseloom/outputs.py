@@ -24,8 +24,8 @@ def check_folder(folder: Path) -> None:
             raise ValueError(f"Output folder {str(folder)!r} cannot be: {str(path)!r} is a file")
 
 
-def write_files(files: Mapping[str, str], folder: Path) -> tuple[Path, ...]:
-    """Write `files` (name to text) into `folder`, made if missing; return their paths.
+def write_files(files: Mapping[str, str | bytes], folder: Path) -> tuple[Path, ...]:
+    """Write `files` (name to text or bytes) into `folder`, made if missing; return their paths.
 
     They are written beside it first and then renamed into place, so that an error leaves what
     was there before. Raises ValueError if `folder` is a file.
@@ -35,8 +35,9 @@ def write_files(files: Mapping[str, str], folder: Path) -> tuple[Path, ...]:
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        for name, text in files.items():
-            (partial / name).write_text(text, encoding="utf-8")
+        for name, content in files.items():
+            data = content.encode() if isinstance(content, str) else content
+            (partial / name).write_bytes(data)
         folder.mkdir(exist_ok=True)
         for name in files:
             (partial / name).replace(folder / name)

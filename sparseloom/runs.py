@@ -1,24 +1,23 @@
 """A run: one workload on one machine, from source to price, with the dense baseline beside it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cost_models import Cost, price
-from mapping import MapperResult, map_graph
-from mapping.dsp import simulate_decoder
-from simulator.arch import DspChain
-from simulator.arch.load import Accelerator, load_arch
+from mapping import MapperResult, simulate_graph
+from simulator.arch import Accelerator, NMArray
+from simulator.arch.load import PRESETS, load_arch, read_arch_file
 from simulator.result import Result
-from simulator.simulate import simulate
 from workloads.frontends import load
-from workloads.graph import WorkloadGraph
+from workloads.graph import Phase, WorkloadGraph
 from workloads.pruning import sparsify
-from workloads.sparsity import Dense, Sparsity, parse
-from workloads.training import Method
+from workloads.sparsity import Dense, NofM, Sparsity, parse
+from workloads.training import Method, unfold_batch_norms
+from workloads.zoo import BATCH_NORMED
 
-__all__ = ["BASELINES", "PHASES", "Run", "run"]
+__all__ = ["BASELINES", "PHASES", "Prepared", "Run", "prepared", "run"]
 
 BASELINES = ("dense",)
 PHASES = ("infer", "train")
@@ -64,6 +63,71 @@ class Run:
         return write_run(self.to_json(), Path(folder))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Prepared:
+    """A workload ready to be mapped: sparsified or expanded to a training step, and as it was.
+
+    `dense` is the baseline's graph, `method` the training method, None for inference.
+    """
+
+    graph: WorkloadGraph
+    dense: WorkloadGraph
+    sparsity: Sparsity
+    method: str | None
+    options: dict[str, Any]
+
+
+def prepared(
+    source: str | Path | WorkloadGraph,
+    sparsity: str | Sparsity | None,
+    *,
+    first_layer: bool = False,
+    phase: str = "infer",
+    method: str | None = None,
+    options: Mapping[str, Any],
+) -> Prepared:
+    """Load and sparsify `source`; the arguments are those of `run`."""
+    if phase not in PHASES:
+        raise ValueError(f"Unknown phase {phase!r}; known: {', '.join(PHASES)}")
+    if method is not None and phase != "train":
+        raise ValueError(f"Method {method!r} is a training method: it needs phase train")
+    structure = parse(sparsity) if isinstance(sparsity, str) else sparsity or Dense()
+    given = {key: value for key, value in options.items() if value is not None}
+    if phase == "train" and source in TRAINED_SMALL:
+        given.setdefault("image", TRAINED_SMALL[str(source)])
+    dense = load(source, **given)
+    if phase == "train":
+        dense = unfold_batch_norms(dense) if source in BATCH_NORMED else dense
+        chosen = Method(method or ("dense" if isinstance(structure, Dense) else "bdwp"))
+        wanted = None if isinstance(structure, Dense) else structure
+        graph = dense.training(chosen, sparsity=wanted, first_layer=first_layer)
+        dense, method = dense.training(Method.DENSE), chosen.value
+    else:
+        graph = sparsify(dense, structure, first_layer=first_layer)
+    return Prepared(graph=graph, dense=dense, sparsity=structure, method=method, options=given)
+
+
+def _check_trainer(graph: WorkloadGraph, machine: Accelerator, arch_name: str) -> None:
+    """Refuse, before the work, a machine without the units or the selector the step needs."""
+    units = machine.training if isinstance(machine, NMArray) else None
+    if units is None:
+        able = [name for name in PRESETS if read_arch_file(name).values.get("training")]
+        raise ValueError(
+            f"Phase train needs an arch with `training` units (sore, wuve), which {arch_name!r} "
+            f"has not; presets that have them: {', '.join(able) or 'none'}"
+        )
+    for op in graph.ops:
+        kept = graph.tensors[op.output].sparsity
+        if op.phase is not Phase.SELECT or not isinstance(kept, NofM):
+            continue
+        if not (isinstance(kept.n, int) and units.sore.selects(kept.n, kept.m)):
+            raise ValueError(
+                f"Op {op.name!r} (select pass) keeps {kept.n}:{kept.m}, but the SORE of "
+                f"{arch_name!r} keeps N of 1 to max_n = {units.sore.max_n} in groups of M up to "
+                f"max_m = {units.sore.max_m}"
+            )
+
+
 def _once(
     graph: WorkloadGraph,
     arch_name: str,
@@ -73,19 +137,14 @@ def _once(
     *,
     compress: bool = False,
 ) -> dict[str, Any]:
-    if isinstance(arch, DspChain):
-        done = simulate_decoder(graph, arch, compress=compress, seed=seed)
-        mapped, result = done.mapped, done.result
-    else:
-        mapped = map_graph(graph, arch, on_op=on_op)
-        result = simulate(mapped.schedule, arch, seed=seed)
+    done = simulate_graph(graph, arch, compress=compress, seed=seed, on_op=on_op)
     return {
         "arch_name": arch_name,
         "arch": arch,
         "graph": graph,
-        "mapped": mapped,
-        "result": result,
-        "cost": price(result),
+        "mapped": done.mapped,
+        "result": done.result,
+        "cost": price(done.result),
     }
 
 
@@ -107,6 +166,7 @@ def run(
 
     With phase="train" the workload is one training step by `method` (dense, sr-ste, sdgp or
     bdwp; bdwp by default, dense if the weights are), and its dense baseline is method dense.
+    Networks of the zoo train with the batch norms that are folded for inference.
 
     `sparsity` goes on the weights; left out, they are dense, or compressed as the machine's
     published run of this model was. The first layer stays dense unless `first_layer`. With
@@ -117,41 +177,25 @@ def run(
     """
     if baseline not in (None, *BASELINES):
         raise ValueError(f"Unknown baseline {baseline!r}; known: {', '.join(BASELINES)}")
-    if phase not in PHASES:
-        raise ValueError(f"Unknown phase {phase!r}; known: {', '.join(PHASES)}")
-    if method is not None and phase != "train":
-        raise ValueError(f"Method {method!r} is a training method: it needs phase train")
-    structure = parse(sparsity) if isinstance(sparsity, str) else sparsity or Dense()
     machine = load_arch(arch, **({"memory": memory} if memory else {}))
-    if isinstance(machine, DspChain) and phase == "train":
-        raise ValueError("A DspChain runs inference only: phase must be infer, not train")
     arch_name = "custom" if isinstance(arch, Accelerator) else str(arch)
-    given = {key: value for key, value in options.items() if value is not None}
-    if phase == "train" and source in TRAINED_SMALL:
-        given.setdefault("image", TRAINED_SMALL[str(source)])
-    dense = load(source, **given)
-    if phase == "train":
-        chosen = Method(method or ("dense" if isinstance(structure, Dense) else "bdwp"))
-        graph = dense.training(
-            chosen,
-            sparsity=None if isinstance(structure, Dense) else structure,
-            first_layer=first_layer,
-        )
-        dense, method = dense.training(Method.DENSE), chosen.value
-    else:
-        graph = sparsify(dense, structure, first_layer=first_layer)
+    ready = prepared(
+        source, sparsity, first_layer=first_layer, phase=phase, method=method, options=options
+    )
+    if ready.method:
+        _check_trainer(ready.graph, machine, arch_name)
     beside = None
     if baseline:
         beside = Run(
             sparsity=Dense(),
-            method="dense" if method else None,
-            options=given,
-            **_once(dense, arch_name, machine, seed, on_op),
+            method=Method.DENSE.value if ready.method else None,
+            options=ready.options,
+            **_once(ready.dense, arch_name, machine, seed, on_op),
         )
     return Run(
-        sparsity=structure,
-        method=method,
+        sparsity=ready.sparsity,
+        method=ready.method,
         baseline=beside,
-        options=given,
-        **_once(graph, arch_name, machine, seed, on_op, compress=sparsity is None),
+        options=ready.options,
+        **_once(ready.graph, arch_name, machine, seed, on_op, compress=sparsity is None),
     )

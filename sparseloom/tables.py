@@ -9,8 +9,21 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from sparseloom.explanation import Explanation
+    from sparseloom.reproduce import Row, Section
+    from sparseloom.studies.tables import Cell
+    from sparseloom.studies.tables import Table as StudyTable
 
-__all__ = ["catalogue_table", "causes_lines", "explanation_table", "ops_table", "run_table", "si"]
+__all__ = [
+    "catalogue_table",
+    "causes_lines",
+    "explanation_table",
+    "ops_table",
+    "plain_table",
+    "reproduction_table",
+    "run_table",
+    "si",
+    "study_table",
+]
 
 
 def si(value: float, unit: str) -> str:
@@ -37,6 +50,14 @@ def _table(title: str, columns: Sequence[tuple[str, str]]) -> "Table":
             no_wrap=justify != "fold",
             overflow="fold" if justify == "fold" else "ellipsis",
         )
+    return table
+
+
+def plain_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> "Table":
+    """Return a table of texts, everything but the first column to the right."""
+    table = _table(title, [(name, "right" if i else "left") for i, name in enumerate(columns)])
+    for row in rows:
+        table.add_row(*row)
     return table
 
 
@@ -143,4 +164,51 @@ def catalogue_table(title: str, rows: Sequence[Mapping[str, Any]]) -> "Table":
     for row in rows:
         cells = (row[key] for key in keys)
         table.add_row(*(", ".join(c) if isinstance(c, list) else str(c) for c in cells))
+    return table
+
+
+def _figure(value: float, unit: str) -> str:
+    """Return a published or reproduced figure in its unit."""
+    match unit:
+        case "cycles":
+            return f"{value:,.0f}"
+        case "%":
+            return f"{value:.2%}"
+    return f"{value:.2f}{unit}"
+
+
+def _error(row: "Row") -> str:
+    return "0" if row.error == 0 else f"{row.error:+.1%}"
+
+
+def reproduction_table(section: "Section") -> "Table":
+    """Return published figures beside ours: error, verdict, source and note."""
+    columns = (("", "fold"), ("published", "right"), ("ours", "right"), ("error", "right"))
+    table = _table(section.title, (*columns, ("", "left"), ("source and note", "fold")))
+    for row in section.rows:
+        figures = (_figure(value, row.unit) for value in (row.published, row.ours))
+        told = "; ".join(part for part in (row.source, row.note) if part)
+        table.add_row(row.what, *figures, _error(row), "" if row.matches else "off", told)
+    return table
+
+
+def _cell(value: "Cell") -> str:
+    match value:
+        case str():
+            return value
+        case int():
+            return f"{value:,}"
+        case _:
+            return f"{value:.2f}x"
+
+
+def study_table(found: "StudyTable") -> "Table":
+    """Return one table of a study."""
+    texts = [
+        "left" if all(isinstance(row[i], str) for row in found.rows) else "right"
+        for i in range(len(found.columns))
+    ]
+    table = _table(found.title, list(zip(found.columns, texts, strict=True)))
+    for row in found.rows:
+        table.add_row(*map(_cell, row))
     return table

@@ -5,8 +5,12 @@ import re
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from sparseloom.cli import invoke
+from sparseloom.studies import BDWP, train
+from sparseloom.studies.tables import by_network
+from sparseloom.tables import study_table
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -33,6 +37,18 @@ def test_demo_prints_what_the_readme_says(capsys, tmp_path):
 def test_python_example_prints_what_the_readme_says(capsys):
     exec(compile(block("python"), "README.md", "exec"), {})  # noqa: S102  (our own file)
     assert lines(capsys.readouterr().out) == lines(block("console", 1))
+
+
+def test_training_command_prints_what_the_readme_says(capsys):
+    (command,) = re.findall(r"^    sparseloom (run .* --phase train .*)$", README, flags=re.M)
+    assert invoke(command.split()) == 0
+    assert lines(capsys.readouterr().out) == lines(block("console", 2))
+
+
+@pytest.mark.slow
+def test_training_table_is_what_reproduce_prints(capsys):
+    Console(width=110).print(study_table(by_network(train(variants=(BDWP,)))))
+    assert lines(capsys.readouterr().out) == lines(block("console", 3))
 
 
 def test_machine_file_example_is_a_machine(tmp_path, capsys):

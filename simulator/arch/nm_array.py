@@ -123,10 +123,6 @@ class NMArray(Spec):
         """Number of processing elements."""
         return self.rows * self.cols
 
-    def seconds(self, cycles: int) -> float:
-        """Return the time of `cycles`."""
-        return cycles / self.clock_hz
-
     @property
     def peak_macs_per_cycle(self) -> int:
         """Products the whole array can start in one cycle."""

@@ -210,6 +210,17 @@ class ArrayJob(Spec):
         return beats - drain_wait_slots(self.arch)
 
     @property
+    def late_slots(self) -> int:
+        """Slots after `slots` until this job's last result beat has left.
+
+        `drain_slots`, or fewer: WS and IS present the vectors of a ragged last block earlier, by
+        as many slots as it misses vectors.
+        """
+        if self.dataflow is Dataflow.OS:
+            return self.drain_slots
+        return max(0, self.drain_slots - (-self.length % self.arch.interleave))
+
+    @property
     def busy_slots(self) -> int:
         """Slots in which a fold's stream stands at some PE (`array_busy`).
 

@@ -61,6 +61,10 @@ class SoreParams(Spec):
         """Width of an index inside a group; 0 when groups hold one position."""
         return (self.max_m - 1).bit_length()
 
+    def selects(self, n: int, m: int) -> bool:
+        """Whether the selector can keep n of every m values."""
+        return 1 <= n <= min(m, self.max_n) and m <= self.max_m
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SoreJob(Spec):

@@ -5,6 +5,11 @@ import pytest
 from simulator.arch import Dataflow, MemoryMode, NMArray
 from simulator.arch.load import PRESETS, load_arch, read_arch_file
 
+TRAINING = {
+    "sore": {"lanes": 1, "max_n": 1, "max_m": 8},
+    "wuve": {"lanes": 1, "adder_latency": 1, "multiplier_latency": 1},
+}
+
 
 def keys_of(spec, prefix=""):
     for field in fields(spec):
@@ -46,6 +51,14 @@ def test_parameters_pass_through_unchanged():
     ("overrides", "sentence"),
     [
         ({"rowz": 3}, r"^systolic: unknown key 'rowz'; known: rows, cols, max_m"),
+        (
+            {"training": {**TRAINING, "selector": 1}},
+            r"unknown key 'training\.selector'; known: sore, wuve, pregenerate",
+        ),
+        (
+            {"training": {**TRAINING, "sore": {**TRAINING["sore"], "width": 1}}},
+            r"unknown key 'training\.sore\.width'; known: lanes, max_n",
+        ),
         ({"dram": {"bw": 3}}, r"unknown key 'dram\.bw'; known: bandwidth_bytes_per_s, latency"),
         ({"rows": "x"}, r"^systolic: rows is 'x': input should be a valid integer"),
         ({"rows": 2.5}, r"rows is 2\.5: input should be a valid integer"),

@@ -5,6 +5,7 @@ import pytest
 from simulator.arch import ArrayJob, Dataflow, Precision
 from simulator.arch.load import load_arch
 from simulator.arch.nm_job import drain_wait_slots
+from simulator.units.nm_slots import out_slots
 
 
 def job(dataflow, *, overlap=False, kept=2, group=8, length=5, folds=3, rows=4, cols=3, lanes=1):
@@ -119,3 +120,13 @@ def test_overlapped_fp16_folds_are_held_by_drain_and_swap():
 def test_products_of_a_fold_are_one_for_every_sum():
     assert float_job(Dataflow.OS, 4, 3, folds=1).mac_slots == 12 * 2 * 5 * 3
     assert float_job(Dataflow.WS, 4, 3, folds=1).mac_slots == 12 * 2 * 5
+
+
+@pytest.mark.parametrize("dataflow", list(Dataflow))
+@pytest.mark.parametrize(("latency", "interleave"), [(1, 1), (3, 1), (2, 3), (4, 4), (1, 5)])
+def test_late_slots_end_with_the_last_result_beat(dataflow, latency, interleave):
+    """Results are all out `late_slots` after the job, or before its end already."""
+    for overlap in (False, True):
+        for length in range(1, 12):
+            j = float_job(dataflow, latency, interleave, length=length, overlap=overlap)
+            assert j.late_slots == max(0, int(out_slots(j)[-1]) + 1 - j.slots)

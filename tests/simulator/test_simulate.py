@@ -153,6 +153,18 @@ def test_operator_that_fits_no_buffer_is_named_with_need_and_size():
         run(gemm_graph(64, 64, 64), out_buffer={"capacity_bytes": 16})
 
 
+def test_operator_that_fits_each_buffer_but_not_all_is_told_so():
+    """Tiles that spare one buffer fill another: the sentence has every need and size."""
+    sizes = {"act_buffer": 8, "weight_buffer": 9, "out_buffer": 33}
+    buffers = {name: {"capacity_bytes": size} for name, size in sizes.items()}
+    sentence = (
+        "Op 'gemm' fits no tile in all buffers at once; the smallest tile for each alone needs, "
+        "in bytes, 8 of 8 of act_buffer, 8 of 9 of weight_buffer, 32 of 33 of out_buffer"
+    )
+    with pytest.raises(ValueError, match=f"^{sentence}$"):
+        run(gemm_graph(64, 64, 64), "nm-tiny", **buffers)
+
+
 def test_unknown_mapper_lists_the_known_ones():
     with pytest.raises(ValueError, match="Unknown mapper 'magic'; known: exhaustive"):
         map_graph(gemm_graph(4, 4, 4), load_arch("nm-tiny"), mapper="magic")

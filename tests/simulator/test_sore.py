@@ -183,3 +183,18 @@ def test_missing_delays_are_refused():
 def test_tensor_without_groups_is_refused():
     with pytest.raises(ValueError, match="at least 1 group, not 0"):
         sore_cycles(PARAMS, 0, 8, 2)
+
+
+@pytest.mark.parametrize(
+    ("n", "m", "takes"),
+    [(1, 8, True), (3, 3, True), (3, 8, True), (4, 8, False), (0, 8, False), (2, 9, False)],
+)
+def test_selector_takes_what_a_job_of_it_may_ask(n, m, takes):
+    """`selects` is true of exactly the N and M that a SoreJob accepts."""
+    params = SoreParams(lanes=1, max_n=3, max_m=8)
+    assert params.selects(n, m) is takes
+    if takes:
+        SoreJob(params=params, kept=n, group=m, length=m)
+    else:
+        with pytest.raises(ValueError, match="on this SORE"):
+            SoreJob(params=params, kept=n, group=m, length=m)

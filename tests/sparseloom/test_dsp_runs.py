@@ -5,6 +5,7 @@ import json
 import pytest
 
 import sparseloom as sl
+from mapping import simulate_graph
 from sparseloom.cli import invoke
 from sparseloom.runs import run
 from workloads.zoo.decoder import decoder
@@ -110,9 +111,9 @@ def test_list_shows_the_presets_as_models_only(capsys):
         (("run", "llama2-7b", "--arch", ARCH, "--prefill", 3000), "the machine holds 2048"),
         (("run", "resnet18", "--arch", ARCH), "runs decoder LLMs with phases prefill and decode"),
         (("run", "llama2-7b", "--arch", ARCH, "--batch", 2), "batch must be 1, not 2"),
-        (("run", "llama2-7b", "--arch", ARCH, "--phase", "train"), "runs inference only"),
+        (("run", "llama2-7b", "--arch", ARCH, "--phase", "train"), "needs an arch with `training` units"),
         (("run", "llama2-7b", "--arch", ARCH, "--memory", "ideal"), "memory modelled, not ideal"),
-        (("cosim", "--arch", ARCH), "only nm_array machines have RTL"),
+        (("cosim", "--arch", ARCH), "DspChain is a model only and has no RTL"),
     ],
 )
 def test_bad_input_is_one_sentence(capsys, arguments, sentence):
@@ -138,6 +139,16 @@ def test_python_surface_runs_and_prices_a_decoder():
         sl.map(graph, machine)
     with pytest.raises(ValueError, match="runs the graph of a decoder, not a schedule"):
         sl.simulate(sl.map(sl.gemm(4, 4, 4), "systolic"), machine)
+    with pytest.raises(ValueError, match="Unknown mapper 'luck'"):
+        simulate_graph(graph, machine, mapper="luck")
+
+
+def test_progress_is_told_of_every_operator():
+    """on_op is called with the operators of the graph, in order."""
+    graph = decoder("tiny", "llama2-7b", **SIZE, prefill=30)
+    seen = []
+    run(graph, arch=sl.arch(ARCH), on_op=seen.append)
+    assert seen == [op.name for op in graph.ops]
 
 
 def test_equal_runs_have_equal_results():

@@ -635,8 +635,19 @@ def test_training_operator_without_gradient_is_named_with_its_pass(source):
 def test_training_fused_work_without_gradient_is_refused():
     net = GraphBuilder()
     net.linear("a", net.tensor("x", (4, 8)), 16, post=("Add", "Round"))
-    with pytest.raises(ValueError, match=r"\(Round\) has no gradient"):
+    with pytest.raises(ValueError, match=r"^Op 'a' \(Round\) has no gradient"):
         net.build("round").training("dense")
+
+
+def test_training_says_where_method_and_sparsity_do_not_go_together():
+    """A sparsity that method dense drops, and a sparse method without sparse weights, are noted."""
+    graph = build("resnet9")
+    dropped = "Dense in spite of 2:8, since method dense prunes nothing"
+    none = "No weight is sparse, so method sdgp trains as method dense does"
+    assert dropped in graph.training("dense", sparsity=S).notes
+    assert none in graph.training("sdgp").notes
+    for step in (graph.training("dense"), graph.training("sdgp", sparsity=S)):
+        assert not {dropped, none} & set(step.notes)
 
 
 def test_training_argmax_off_the_gradients_path_is_kept():

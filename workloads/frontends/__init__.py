@@ -18,8 +18,8 @@ def load(source: str | Path | WorkloadGraph, **options: Any) -> WorkloadGraph:
     """Return the workload that `source` names, with the options of its kind.
 
     A zoo name takes the network's sizes (image, batch, length, prefill, decode); an .onnx path
-    takes inputs and batch; a SCALE-Sim topology .csv and a graph take none. Raises ValueError
-    (WorkloadError for files) naming what was found and what is known.
+    takes inputs, batch and record; a SCALE-Sim topology .csv and a graph take none. Raises
+    ValueError (WorkloadError for files) naming what was found and what is known.
 
     >>> load("resnet9", batch=2).name
     'resnet9'
@@ -34,7 +34,7 @@ def load(source: str | Path | WorkloadGraph, **options: Any) -> WorkloadGraph:
         case ".onnx":
             from workloads.frontends.onnx import load_onnx
 
-            _known_options(f"{path}", options, ("inputs", "batch", "fuse"))
+            _known_options(f"{path}", options, ("inputs", "batch", "record", "fuse"))
             return load_onnx(path, **options)
         case ".csv":
             _no_options(f"{path}", options)

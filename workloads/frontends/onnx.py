@@ -31,8 +31,10 @@ from workloads.frontends.onnx_ops import (
     transposed_overlaps,
     window_passes,
 )
+from workloads.frontends.onnx_recording import read_record, run_model
 from workloads.graph import Gemm, Op, OpKind, TensorSpec, Window, WorkloadGraph
 from workloads.passes import fuse_post
+from workloads.recording import recorded
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -451,25 +453,52 @@ def _notes(assumed: Mapping[str, Shape], graph: WorkloadGraph) -> tuple[str, ...
 def load_onnx(
     path: str | Path,
     *,
-    inputs: Mapping[str, Sequence[int]] | None = None,
+    inputs: Mapping[str, Sequence[int] | NDArray[Any]] | None = None,
     batch: int = 1,
+    record: str | Path | None = None,
     fuse: bool = True,
 ) -> WorkloadGraph:
     """Return the model in the ONNX file `path` as a graph, weights as float32 values.
 
     `inputs` gives the shape of inputs by name. A free first axis otherwise is `batch`; a free
     image size is assumed (see `workloads.frontends.onnx_file`) and noted. `fuse` moves
-    element-wise work behind products into their `post`. Raises WorkloadError, with one sentence
-    that names the file, for a file that is missing, damaged, hostile or has sizes that cannot be
-    guessed.
+    element-wise work behind products into their `post`.
+
+    With arrays as `inputs`, or a file of them or an image as `record`, the model runs on them and
+    every activation that a product reads becomes `Explicit`: False where it is exactly zero.
+
+    Raises WorkloadError, with one sentence that names the file, for a file that is missing,
+    damaged, hostile or has sizes that cannot be guessed, and for inputs that do not fit.
     """
     path = Path(path)
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
         raise WorkloadError(f"batch must be a whole number of at least 1, not {batch!r}")
-    model, assumed = static_model(path, read_model(path), inputs or {}, batch)
-    graph = _translate(path, model)
+    arrays = {n: x for n, x in (inputs or {}).items() if isinstance(x, np.ndarray)}
+    if arrays and record is not None:
+        raise WorkloadError(f"{path}: give arrays as inputs or a file to record, not both")
+    shapes = {n: x.shape if isinstance(x, np.ndarray) else x for n, x in (inputs or {}).items()}
+    model, assumed = static_model(path, read_model(path), shapes, batch)
+    net = _translate(path, model)
+    graph = _graph(net)
     graph = fuse_post(graph) if fuse else graph
+    if record is not None:
+        arrays = read_record(Path(record), model)
+    if arrays:
+        graph = _recorded(net, model, graph, arrays)
     return replace(graph, notes=_notes(assumed, graph))
+
+
+def _recorded(
+    net: _Net, model: "ModelProto", graph: WorkloadGraph, arrays: Mapping[str, NDArray[Any]]
+) -> WorkloadGraph:
+    """Run the model and put masks on the activations that products read."""
+    read = [name for op in graph.gemm_ops for name in op.inputs[:2]]
+    wanted = [name for name in read if not graph.tensors[name].parameter and name in net.shapes]
+    values = run_model(net.path, model, arrays, wanted)
+    masks = {name: values[name] != 0 for name in dict.fromkeys(wanted)}
+    for name in masks.keys() & net.channels_first:
+        masks[name] = np.moveaxis(masks[name], 1, -1)
+    return recorded(graph, masks)
 
 
 def _constants(path: Path, model: "ModelProto") -> dict[str, NDArray[Any]]:
@@ -487,7 +516,7 @@ def _constants(path: Path, model: "ModelProto") -> dict[str, NDArray[Any]]:
     return found
 
 
-def _translate(path: Path, model: "ModelProto") -> WorkloadGraph:
+def _translate(path: Path, model: "ModelProto") -> _Net:
     nodes = _nodes(model)
     shapes, bits = _facts(model)
     constants = _constants(path, model)
@@ -500,9 +529,13 @@ def _translate(path: Path, model: "ModelProto") -> WorkloadGraph:
     )
     for node in nodes:
         _append(net, node)
+    return net
+
+
+def _graph(net: _Net) -> WorkloadGraph:
     try:
         return WorkloadGraph(
-            name=path.stem, ops=tuple(net.ops), tensors=net.tensors, values=net.values
+            name=net.path.stem, ops=tuple(net.ops), tensors=net.tensors, values=net.values
         )
     except ValueError as error:
-        raise WorkloadError(f"{path}: {error}") from None
+        raise WorkloadError(f"{net.path}: {error}") from None

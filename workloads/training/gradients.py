@@ -14,6 +14,7 @@ from workloads.canonical import Spec
 from workloads.graph import Op, OpKind, TensorSpec, WorkloadGraph
 
 __all__ = [
+    "BATCH_STATISTICS",
     "CONSTANT_SOURCES",
     "SUMS",
     "VectorGradient",
@@ -25,6 +26,10 @@ __all__ = [
 ]
 
 Tensors = Mapping[str, TensorSpec]
+
+BATCH_STATISTICS: Final = "BatchStatistics"
+"""Source of a norm by the statistics of its batch, whose gradient reads its input again; ONNX's
+`BatchNormalization` has constants instead."""
 
 SUMS: Final = frozenset(("Add", "Sum"))
 """Their gradient is the output's own, copied to every operand."""
@@ -134,8 +139,9 @@ def stays_fused(op: Op) -> bool:
         return True
     *before, last = op.post
     from_output = last in FROM_OUTPUT or last in SUMS
-    # Products and sums save no output; others might need theirs as it was before `post`.
-    return from_output and set(before) <= SUMS and (op.gemm is not None or op.source in SUMS)
+    # These save no output; others might need theirs as it was before `post`.
+    free = op.gemm is not None or op.source in SUMS or op.source == BATCH_STATISTICS
+    return from_output and set(before) <= SUMS and free
 
 
 def save_inputs(graph: WorkloadGraph) -> WorkloadGraph:

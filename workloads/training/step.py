@@ -196,6 +196,16 @@ def _notes(
     return [step, *(f"{why}: {listed(names)}" for names, why in reasons if names)]
 
 
+def _unused(method: Method, sparsity: Sparsity | None, plans: dict[str, WeightPlan]) -> list[str]:
+    """Say so where the method and the sparsity asked for do not go together."""
+    if method is Method.DENSE:
+        asked = None if sparsity is None or isinstance(sparsity, Dense) else sparsity
+        return [f"Dense in spite of {asked}, since method dense prunes nothing"] if asked else []
+    if all(plan == WeightPlan() for plan in plans.values()):
+        return [f"No weight is sparse, so method {method} trains as method dense does"]
+    return []
+
+
 def training(
     graph: WorkloadGraph,
     method: Method | str,
@@ -229,14 +239,19 @@ def training(
     """
     method, optimizer = Method(method), optimizer or SGD()
     check_trainable(graph)
-    structured = save_inputs(_structured(graph, method, sparsity, first_layer))
+    whole = _structured(graph, method, sparsity, first_layer)
+    reach_of(whole)  # refuses by the operators' own names, before fused work becomes some
+    structured = save_inputs(whole)
     plans = _plans(structured, method)
     tape = _start(structured, plans, graph)
     _loss(tape, tape.reach.loss)
     for op in reversed(structured.ops):
         if op.output in tape.reach.activations:
             _backward(tape, op, optimizer)
-    notes = _notes(structured, method, optimizer, plans, tape.reach)
+    notes = [
+        *_notes(structured, method, optimizer, plans, tape.reach),
+        *_unused(method, sparsity, plans),
+    ]
     return WorkloadGraph(
         name=graph.name,
         ops=tuple(tape.ops),

@@ -11,7 +11,7 @@ from workloads.zoo.mobilenet import mobilenet_v1, mobilenet_v2
 from workloads.zoo.resnet import resnet9, resnet18, resnet50
 from workloads.zoo.vgg import vgg19
 
-__all__ = ["ZOO", "build"]
+__all__ = ["BATCH_NORMED", "ZOO", "build"]
 
 ZOO: Final[dict[str, Callable[..., WorkloadGraph]]] = {
     "resnet9": resnet9,
@@ -26,6 +26,12 @@ ZOO: Final[dict[str, Callable[..., WorkloadGraph]]] = {
     "llama2-7b": llama2_7b,
 }
 """Builders by name; their keyword arguments are the options of `build`."""
+
+BATCH_NORMED: Final = frozenset(
+    ("resnet9", "resnet18", "resnet50", "vgg19", "mobilenet-v1", "mobilenet-v2")
+)
+"""Networks that train with a batch norm behind every convolution, folded here into its weight.
+VGG-19 in the form with batch norms, as it is trained today."""
 
 
 def build(name: str, **options: int | None) -> WorkloadGraph:

@@ -1,0 +1,1 @@
+"""The training machine: an NMArray with all its units, run from instruction memory."""

@@ -1,0 +1,238 @@
+"""A sweep's specification: workloads x sparsities x machine parameters, objectives, constraints."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final
+
+from mapping import MAPPERS
+from sparseloom.sweeps.metrics import METRICS
+from workloads.canonical import Spec
+from workloads.yaml_file import YamlFile, read_yaml
+
+__all__ = [
+    "EXAMPLE",
+    "Constraint",
+    "Machines",
+    "Sampler",
+    "SamplerKind",
+    "SweepSpec",
+    "Workload",
+    "read_spec",
+]
+
+EXAMPLE: Final = """\
+# Which array, how much bandwidth and which pattern for ResNet-18? About 10 seconds.
+name: resnet18 on SAT-like arrays
+workloads:
+  - resnet18
+  - {source: resnet9, options: {image: 32, batch: 8}}
+sparsities: [dense, "2:8"]
+archs:
+  - base: sat-vcu1525
+    parameters:
+      rows: [8, 16, 32]
+      cols: [16, 32]
+      dram.bandwidth_bytes_per_s: {start: 19200000000, stop: 76800000000, factor: 2}
+objectives: [multipliers, cycles, energy_j]
+constraints:
+  - {metric: bandwidth_bytes_per_s, at_most: 40000000000}
+"""
+
+Scalar = bool | int | float | str
+
+UNKNOWN_KEY: Final = ("unexpected_keyword_argument", "extra_forbidden")
+
+
+class SamplerKind(StrEnum):
+    """How points are picked: all, independently, evenly in every dimension, or by evolution."""
+
+    GRID = "grid"
+    RANDOM = "random"
+    LATIN_HYPERCUBE = "latin-hypercube"
+    NSGA2 = "nsga2"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload(Spec):
+    """A source with its options, run for inference or as one training step."""
+
+    source: str
+    options: dict[str, Scalar] = field(default_factory=dict, hash=False)
+    phase: str = "infer"
+    method: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machines(Spec):
+    """A preset or machine file, and the values each of its parameters (dotted keys) takes."""
+
+    base: str
+    parameters: dict[str, tuple[Scalar, ...]] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Constraint(Spec):
+    """A limit on a metric; points beyond it are kept, but are no candidates for the best."""
+
+    metric: str
+    at_most: float | None = None
+    at_least: float | None = None
+
+    def __post_init__(self) -> None:
+        _known("metric", self.metric)
+        if (self.at_most is None) == (self.at_least is None):
+            raise ValueError(f"Constraint on {self.metric} takes either at_most or at_least")
+
+    def __str__(self) -> str:
+        """Return the constraint as a formula."""
+        if self.at_most is not None:
+            return f"{self.metric} <= {self.at_most:g}"
+        return f"{self.metric} >= {self.at_least:g}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampler(Spec):
+    """How many points of the space are tried and which; a grid tries all of them."""
+
+    kind: SamplerKind = SamplerKind.GRID
+    points: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.kind is SamplerKind.GRID and self.points:
+            raise ValueError("Sampler grid takes no points: it tries all of them")
+        if self.kind is not SamplerKind.GRID and self.points < 1:
+            raise ValueError(f"Sampler {self.kind} needs points of at least 1, not {self.points}")
+        if self.seed < 0:
+            raise ValueError(f"Sampler seed must be at least 0, not {self.seed}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepSpec(Spec):
+    """Everything a sweep runs; two equal specifications run the same points."""
+
+    name: str = "sweep"
+    workloads: tuple[Workload, ...]
+    sparsities: tuple[str, ...] = ("dense",)
+    archs: tuple[Machines, ...]
+    mapper: str = "exhaustive"
+    objectives: tuple[str, ...] = ("cycles", "energy_j")
+    constraints: tuple[Constraint, ...] = ()
+    sampler: Sampler = field(default_factory=Sampler)
+
+    def __post_init__(self) -> None:
+        for name in ("workloads", "sparsities", "archs", "objectives"):
+            if not getattr(self, name):
+                raise ValueError(f"A sweep needs at least one entry in {name}")
+        for objective in self.objectives:
+            _known("objective", objective)
+        if self.mapper not in MAPPERS:
+            raise ValueError(f"Unknown mapper {self.mapper!r}; known: {', '.join(MAPPERS)}")
+
+
+def _known(what: str, name: str) -> None:
+    if name not in METRICS:
+        raise ValueError(f"Unknown {what} {name!r}; known: {', '.join(METRICS)}")
+
+
+def _values(file: YamlFile, key: str, given: Any) -> list[Any]:
+    """Return the values of a parameter: a list, one value, or a range with step or factor."""
+    if isinstance(given, list):
+        if not given:
+            raise ValueError(f"{file.where(key)}: {key} has no values")
+        return given
+    if not isinstance(given, Mapping):
+        return [given]
+    by = {"step", "factor"} & set(given)
+    if set(given) != {"start", "stop", *by} or len(by) != 1:
+        raise ValueError(
+            f"{file.where(key)}: a range is {{start, stop, step}} or {{start, stop, factor}}, "
+            f"not {{{', '.join(map(str, given))}}}"
+        )
+    numbers = [given["start"], given["stop"], given[by.pop()]]
+    if not all(isinstance(n, int | float) and not isinstance(n, bool) for n in numbers):
+        raise ValueError(f"{file.where(key)}: a range takes numbers, not {numbers}")
+    return _range(file, key, *numbers, grows="factor" in given)
+
+
+def _range(
+    file: YamlFile, key: str, start: float, stop: float, change: float, *, grows: bool
+) -> list[float]:
+    if stop < start or (start <= 0 or change <= 1 if grows else change <= 0):
+        raise ValueError(
+            f"{file.where(key)}: the range from {start} to {stop} by {change} has no end"
+        )
+    values = [start]
+    while (following := values[-1] * change if grows else values[-1] + change) <= stop:
+        values.append(following)
+    return values
+
+
+def _entries(file: YamlFile, content: Mapping[str, Any], key: str, name: str) -> list[Any]:
+    """Return a list of mappings in which a plain string stands for {name: string}."""
+    given = content[key]
+    if not isinstance(given, list):
+        raise ValueError(f"{file.where(key)}: {key} is a list")
+    return [{name: item} if isinstance(item, str) else item for item in given]
+
+
+def _plain(file: YamlFile) -> dict[str, Any]:
+    """Return the file's content with every short form written out."""
+    if not isinstance(file.content, dict):
+        raise ValueError(f"{file.name}: a sweep is a mapping with workloads and archs")
+    content = dict(file.content)
+    for key, name in (("workloads", "source"), ("archs", "base")):
+        if key in content:
+            content[key] = _entries(file, content, key, name)
+    for index, entry in enumerate(content.get("archs", ())):
+        if isinstance(entry, dict) and isinstance(entry.get("parameters"), dict):
+            at = f"archs.{index}.parameters"
+            entry["parameters"] = {
+                str(key): _values(file, f"{at}.{key}", value)
+                for key, value in entry["parameters"].items()
+            }
+    for index, entry in enumerate(content.get("sparsities") or ()):
+        # YAML 1.1 reads an unquoted 2:8 as the number 128 to the base 60.
+        if not isinstance(entry, str):
+            raise ValueError(
+                f'{file.where(f"sparsities.{index}")}: a sparsity is a text such as "2:8", '
+                f"not {entry!r}; put it in quotes"
+            )
+    return content
+
+
+def read_spec(source: str | Path | Mapping[str, Any]) -> SweepSpec:
+    """Return the sweep of a YAML file, or of a mapping of the same form.
+
+    Raises ValueError naming file, line and key of whatever is unknown, mistyped or out of range.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    if isinstance(source, Mapping):
+        file = YamlFile(name="sweep", content=dict(source))
+    else:
+        file = read_yaml(Path(source))
+    try:
+        return TypeAdapter(SweepSpec).validate_python(_plain(file))
+    except ValidationError as error:
+        # A key that is misspelt is also missing: say what stands there first.
+        problems = sorted(error.errors(), key=lambda p: p["type"] not in UNKNOWN_KEY)
+        raise ValueError(_sentence(file, problems[0])) from None
+
+
+def _sentence(file: YamlFile, problem: Any) -> str:
+    # A union names the branch it tried behind the key; that is no part of the file.
+    loc = [str(part) for part in problem["loc"] if part not in ("bool", "int", "float", "str")]
+    key, where = ".".join(loc), file.where(".".join(loc))
+    match problem["type"]:
+        case unknown if unknown in UNKNOWN_KEY:
+            return f"{where}: unknown key {key!r}"
+        case "missing" | "missing_argument":
+            return f"{where}: key {key!r} is missing"
+        case "value_error":
+            return f"{where}: {problem['msg'].removeprefix('Value error, ')}"
+        case _:
+            message = problem["msg"][:1].lower() + problem["msg"][1:]
+            return f"{where}: {key} is {problem['input']!r}: {message}"

@@ -1,0 +1,104 @@
+"""Stores that are no stores, of another layout, or damaged are refused with the way out."""
+
+import json
+import sqlite3
+
+import pytest
+
+from sparseloom.cli import invoke
+from sparseloom.sweeps import sweep
+from sparseloom.sweeps.store import open_store
+
+
+@pytest.fixture
+def store(small, tmp_path):
+    path = tmp_path / "s.db"
+    sweep(small, path)
+    return path
+
+
+def test_store_of_another_layout_is_refused_with_the_way_out(small, store):
+    with sqlite3.connect(store) as connection:
+        connection.execute("UPDATE meta SET value = '0' WHERE key = 'schema'")
+    sentence = r"has layout 0, written by sparseloom .*; this version has layout 1: export it"
+    with pytest.raises(ValueError, match=sentence):
+        sweep(small, store)
+    with pytest.raises(ValueError, match=sentence), open_store(store):
+        pass
+
+
+def test_other_files_are_refused_and_left_alone(small, tmp_path):
+    text = tmp_path / "notes.txt"
+    text.write_text("not a store")
+    with pytest.raises(ValueError, match="is not the store of a sweep"):
+        sweep(small, text)
+    assert text.read_text() == "not a store"
+    other = tmp_path / "other.db"
+    with sqlite3.connect(other) as connection:
+        connection.execute("CREATE TABLE things (x)")
+    with pytest.raises(ValueError, match="is an SQLite file, but not the store of a sweep"):
+        sweep(small, other)
+    with sqlite3.connect(other) as connection:
+        names = connection.execute("SELECT name FROM sqlite_master").fetchall()
+    assert names == [("things",)]
+
+
+def test_damaged_store_is_one_sentence(small, store):
+    data = bytearray(store.read_bytes())
+    data[100:] = b"\xff" * (len(data) - 100)
+    store.write_bytes(bytes(data))
+    with pytest.raises(ValueError, match=r"Store '.*' cannot be read or written"):
+        sweep(small, store)
+
+
+def test_store_in_a_folder_that_does_not_exist_is_refused(small, tmp_path):
+    with pytest.raises(ValueError, match="its folder does not exist"):
+        sweep(small, tmp_path / "none" / "s.db")
+    sentence = "does not exist; `sparseloom sweep` makes one"
+    with pytest.raises(ValueError, match=sentence), open_store(tmp_path / "s.db"):
+        pass
+
+
+def test_report_of_a_store_prints_counts_tables_and_json(store, capsys):
+    assert invoke(["report", str(store), "--count"]) == 0
+    assert capsys.readouterr().out == "16\n"
+    assert invoke(["report", str(store)]) == 0
+    printed = capsys.readouterr().out
+    assert "Best of each objective" in printed
+    assert "failed, 8 points: " in printed
+    assert invoke(["report", str(store), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["finished"], document["failed"]) == (16, 8)
+    assert document["workloads"][0]["front"]
+
+
+def test_report_writes_page_and_points(store, tmp_path, capsys):
+    pd = pytest.importorskip("pandas")
+    out = tmp_path / "out"
+    assert invoke(["report", str(store), "--out", str(out)]) == 0
+    page = (out / "report.html").read_text()
+    assert page.count("<img ") == 2
+    assert "Points that failed" in page
+    frame = pd.read_csv(out / "points.csv")
+    assert len(frame) == 24
+    assert frame.cycles.notna().sum() == 16
+    assert len(pd.read_parquet(out / "points.parquet")) == 24
+
+
+def test_report_options_of_a_store_need_a_store(tmp_path, capsys):
+    assert invoke(["report", str(tmp_path), "--count"]) == 2
+    assert "--out and --count need the store of a sweep" in capsys.readouterr().err
+
+
+def test_sweep_command_prints_an_example_and_runs_it_as_json(small, tmp_path, capsys):
+    assert invoke(["sweep", "--example"]) == 0
+    assert "workloads:" in capsys.readouterr().out
+    path = tmp_path / "s.yaml"
+    path.write_text(json.dumps(small))
+    arguments = ["sweep", str(path), "--store", str(tmp_path / "new.db")]
+    assert invoke([*arguments, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["computed"] == 24
+    assert invoke(arguments) == 0
+    assert "0 computed, 24 found there, 8 failed" in capsys.readouterr().out
+    assert invoke(["sweep"]) == 2
+    assert "A sweep takes a specification and --store FILE" in capsys.readouterr().err
