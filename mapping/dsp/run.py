@@ -34,7 +34,7 @@ from workloads.canonical import digest
 from workloads.graph import WorkloadGraph
 from workloads.sparsity import Dense
 
-__all__ = ["DspRun", "simulate_decoder"]
+__all__ = ["DspRun", "decode_buckets", "simulate_decoder"]
 
 Cycles = NDArray[np.int64]
 _KINDS: Final = {Embed: "move", Norm: "norm", Linear: "gemm", Attention: "matmul"}
@@ -115,10 +115,19 @@ def _programs(
     decoder, step = model.decoder, model.arch.decode_bucket
     prefill = ((model.program("prefill", decoder.prefill), 1),) if decoder.prefill else ()
     yield "prefill", prefill
-    lengths = np.arange(decoder.prefill + 1, decoder.prefill + decoder.decode + 1)
+    steps = decode_buckets(step, decoder.prefill, decoder.decode)
+    yield "decode", tuple((model.program("decode", size), n) for size, n in steps)
+
+
+def decode_buckets(step: int, prefill: int, decode: int) -> tuple[tuple[int, int], ...]:
+    """Return (bucket, decode steps in it): they run at KV lengths prefill + 1 ... + decode.
+
+    >>> decode_buckets(16, 30, 5)
+    ((32, 2), (48, 3))
+    """
+    lengths = np.arange(prefill + 1, prefill + decode + 1)
     sizes, times = np.unique(-(-lengths // step) * step, return_counts=True)
-    pairs = zip(sizes.tolist(), times.tolist(), strict=True)
-    yield "decode", tuple((model.program("decode", size), n) for size, n in pairs)
+    return tuple(zip(sizes.tolist(), times.tolist(), strict=True))
 
 
 def _label(graph: WorkloadGraph, percent: int) -> str:

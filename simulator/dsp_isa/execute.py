@@ -6,7 +6,7 @@ iteration.
 """
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,9 @@ from simulator.units.dsp_timing import chain_cycles, link_cycles, misc_cycles, t
 from workloads.canonical import Spec
 
 __all__ = ["Execution", "channel", "duration", "execute", "execute_file", "program_steps"]
+
+OnRun = Callable[[int, int, int], None]
+"""Called with the number of an instruction, the cycle it starts in and the one it ends in."""
 
 
 def channel(source: Module, target: Module) -> str:
@@ -65,9 +68,15 @@ def _deadlock(queues: Mapping[Module, deque[tuple[int, Instruction]]], stuck: st
 
 
 def execute(
-    arch: DspChain, program: Sequence[Instruction], tokens: Mapping[str, int] | None = None
+    arch: DspChain,
+    program: Sequence[Instruction],
+    tokens: Mapping[str, int] | None = None,
+    *,
+    on_run: OnRun | None = None,
 ) -> Execution:
     """Return the time of a flat program whose channels start with `tokens`.
+
+    `on_run` is called for every instruction, module by module in the order they run.
 
     Raises ValueError if it can never end, naming the module that waits, for whose token and at
     which instruction.
@@ -81,7 +90,7 @@ def execute(
     awake = deque(Module)
     while awake:
         module = awake.popleft()
-        for target in _advance(arch, module, queues[module], ready, free, busy):
+        for target in _advance(arch, module, queues[module], ready, free, busy, on_run):
             if target not in awake:
                 awake.append(target)
     for module, queue in queues.items():
@@ -118,11 +127,12 @@ def _advance(
     ready: dict[str, deque[int]],
     free: dict[Module, int],
     busy: dict[Module, int],
+    on_run: OnRun | None,
 ) -> Iterable[Module]:
     """Run a module as far as its tokens allow; return the modules it gave tokens to."""
     woken: dict[Module, None] = {}
     while queue:
-        instruction = queue[0][1]
+        number, instruction = queue[0]
         waiting = [channel(source, module) for source in instruction.waits]
         if not all(ready.get(name) for name in waiting):
             break
@@ -131,6 +141,8 @@ def _advance(
         cycles, latency = duration(arch, instruction)
         free[module] = start + cycles
         busy[module] += cycles
+        if on_run:
+            on_run(number, start, free[module])
         for target in instruction.releases:
             ready.setdefault(channel(module, target), deque()).append(free[module] + latency)
             woken[target] = None

@@ -266,6 +266,19 @@ def test_modules_overlap_and_wait_for_tokens_only():
     assert execute(ARCH, program, {"MV>LD": 1}).cycles == 3 * (load + latency + product)
 
 
+def test_every_instruction_is_told_when_it_ran():
+    """Numbers are those of the program; LD's second tile starts when its first has gone."""
+    text = "LD wait=MV release=MV bytes=6371 channels=8\nMV wait=LD release=LD groups=90 passes=1\n"
+    seen = {}
+    execute(
+        ARCH,
+        assemble(text * 2),
+        {"MV>LD": 2},
+        on_run=lambda number, start, end: seen.update({number: (start, end)}),
+    )
+    assert seen == {0: (0, 10), 2: (10, 20), 1: (50, 160), 3: (160, 270)}
+
+
 @st.composite
 def pipelines(draw):
     """Draw a loop of LD, MV and MISC with random lengths and free halves."""

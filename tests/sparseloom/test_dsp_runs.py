@@ -111,7 +111,10 @@ def test_list_shows_the_presets_as_models_only(capsys):
         (("run", "llama2-7b", "--arch", ARCH, "--prefill", 3000), "the machine holds 2048"),
         (("run", "resnet18", "--arch", ARCH), "runs decoder LLMs with phases prefill and decode"),
         (("run", "llama2-7b", "--arch", ARCH, "--batch", 2), "batch must be 1, not 2"),
-        (("run", "llama2-7b", "--arch", ARCH, "--phase", "train"), "needs an arch with `training` units"),
+        (
+            ("run", "llama2-7b", "--arch", ARCH, "--phase", "train"),
+            "needs an arch with `training` units",
+        ),
         (("run", "llama2-7b", "--arch", ARCH, "--memory", "ideal"), "memory modelled, not ideal"),
         (("cosim", "--arch", ARCH), "DspChain is a model only and has no RTL"),
     ],
