@@ -5,6 +5,7 @@ import json
 import pytest
 
 import sparseloom as sl
+from cost_models import roofline
 from mapping import simulate_graph
 from sparseloom.cli import invoke
 from sparseloom.runs import run
@@ -39,6 +40,17 @@ def test_run_prints_the_fields_of_an_llm(capsys):
     assert 0.3 < found["bandwidth_utilisation"] < found["bandwidth_utilisation_uncorrected"] < 0.7
     assert found["instruction_bytes"] < found["instruction_bytes_naive"]
     assert found["energy_j"] > 0
+
+
+def test_roofline_rates_are_those_of_the_reported_times():
+    """Products a second are over times with `sustained`, as the run's seconds are."""
+    result = sl.simulate(decoder("tiny", "llama2-7b", **SIZE, decode=2), sl.arch(ARCH))
+    rows = {row["name"]: row for row in result.per_op}
+    for point in roofline(result):
+        row = rows[point.name]
+        seconds = result.seconds * row["cycles"] / result.cycles
+        assert point.effectual_macs_per_s == pytest.approx(row["macs_effectual"] / seconds)
+    assert roofline(result)
 
 
 def test_uncorrected_times_differ_by_sustained_alone(document):
