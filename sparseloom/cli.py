@@ -295,21 +295,28 @@ def list_(
 def rtl(
     arch: Arch,
     out: Annotated[Path, typer.Option(help="Folder for the Verilog.", show_default=False)],
+    machine: Annotated[
+        bool,
+        typer.Option(
+            "--machine", help="Also the whole training machine: units, buffers, DMA behind AXI4."
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write the Verilog and parameters of the machine's units: array and, if any, SORE and WUVE."""
-    from rtl.export import export, units
+    from rtl.export import export, export_machine, units
     from simulator.arch.accelerator import with_rtl
     from simulator.arch.load import load_arch
 
-    machine = with_rtl(load_arch(arch))
-    done = [export(unit, out) for unit in units(machine)]
+    params = with_rtl(load_arch(arch))
+    whole = [export_machine(params, out)] if machine else []
+    done = [*(export(unit, out) for unit in units(params)), *whole]
     files = [str(file) for paths in done for file in (paths.verilog, paths.parameters)]
     if as_json:
         _print_json(
             {
                 "arch": arch,
-                "digest": machine.digest(),
+                "digest": params.digest(),
                 "module": done[0].module,  # the array
                 "modules": [paths.module for paths in done],
                 "files": files,
