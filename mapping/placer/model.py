@@ -3,7 +3,7 @@
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["At", "Beyond", "Chains", "Model", "Row", "Spread", "Variable"]
+__all__ = ["At", "Beyond", "Chains", "Model", "Over", "Row", "Spread", "Variable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,13 @@ class Chains:
     slr: int
     column: int
     length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Over:
+    """By how much the limit of that label is exceeded, where a family is relaxed."""
+
+    label: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from mapping.placer.device import Device, Resource
 from workloads.canonical import Spec
@@ -255,3 +256,24 @@ class Placement(Spec):
     def gap(self) -> float:
         """Relative distance of objective and bound; 0 when the placement is proved optimal."""
         return (self.objective - self.bound) / self.objective if self.objective else 0.0
+
+    def summary(self) -> dict[str, Any]:
+        """Return the figures as plain JSON values: all but where each unit is."""
+        return {
+            "problem": self.problem,
+            "device": self.device,
+            "placed": self.placed,
+            "objective": self.objective,
+            "bound": self.bound,
+            "gap": self.gap,
+            "status": self.status.value,
+            "solver": self.solver,
+            "seconds": self.seconds,
+            "crossing_wires": list(self.crossing_wires),
+            "crossing_registers": self.crossing_registers,
+            "used": self.used,
+            "available": self.available,
+            "utilisation": {
+                name: used / self.available[name] for name, used in self.used.items()
+            },
+        }
