@@ -81,7 +81,7 @@ def _draw_sites(axes: "Axes", problem: SitesProblem, placement: Placement) -> No
         for column in device.columns:
             _box(axes, (column.index, slr * 1.06), (0.8, 1), _LIGHT)
     for spots in placement.spots.values():
-        centres = {}
+        centres: dict[Resource, tuple[float, float]] = {}
         for spot in spots:
             bottom, height = _span(device, spot.slr, spot.resource, spot.first, spot.size)
             colour = _RESOURCES[spot.resource][1]
@@ -118,7 +118,8 @@ def _draw_slots(axes: "Axes", problem: Problem, placement: Placement) -> None:
     members: dict[tuple[int, int, int], list[str]] = {}
     for name, slot in placement.slots.items():
         members.setdefault(slot, []).append(name)
-    rows, centres = problem.grid.rows, {}
+    rows = problem.grid.rows
+    centres: dict[str, tuple[float, float]] = {}
     for slr in range(len(problem.device.slrs)):
         for row in range(rows):
             for x in range(problem.grid.columns):
@@ -156,9 +157,7 @@ def _draw_units(
     return centres
 
 
-def _draw_nets(
-    axes: "Axes", problem: Problem, centres: dict[str, tuple[float, float]]
-) -> None:
+def _draw_nets(axes: "Axes", problem: Problem, centres: dict[str, tuple[float, float]]) -> None:
     nets = problem.joined()
     widest = max((net.bits for net in nets), default=1)
     for net in nets:

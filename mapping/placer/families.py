@@ -1,7 +1,8 @@
 """The constraint families of the placer, one function each: (problem, layout) -> rows."""
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
+from itertools import pairwise
 from typing import Final
 
 from mapping.placer.device import Resource
@@ -46,7 +47,7 @@ def pins(problem: Problem, layout: Layout) -> list[Row]:
             rows.append(
                 Row(
                     family="pins",
-                    label=f"units outside SLR {unit.slr} although pinned: {unit.name!r}",
+                    label=f"units outside the pinned SLR {unit.slr}, {unit.name!r}",
                     terms={At(unit.name, s): 1 for s in outside},
                     high=0,
                 )
@@ -91,7 +92,7 @@ def chain_columns(problem: Problem, layout: Layout) -> list[Row]:
     rows = []
     for members in groups.values():
         slot = layout.slots[members[0]]
-        demands = [
+        demands: list[dict[Hashable, float]] = [
             {
                 At(unit.name, s): _count(unit, length)
                 for unit in problem.units
@@ -111,7 +112,7 @@ def _place_name(slot: Slot) -> str:
     return f"SLR {', '.join(map(str, slot.slrs))} at x{slot.x}"
 
 
-def _one_length(slot: Slot, length: int, demand: dict[At, int]) -> Row:
+def _one_length(slot: Slot, length: int, demand: dict[Hashable, float]) -> Row:
     return Row(
         family="chains",
         label=f"chains of {length} DSP in the columns of {_place_name(slot)}",
@@ -120,7 +121,9 @@ def _one_length(slot: Slot, length: int, demand: dict[At, int]) -> Row:
     )
 
 
-def _mixed_lengths(slot: Slot, lengths: list[int], demands: list[dict[At, int]]) -> list[Row]:
+def _mixed_lengths(
+    slot: Slot, lengths: tuple[int, ...], demands: list[dict[Hashable, float]]
+) -> list[Row]:
     rows = [
         Row(
             family="chains in columns",
@@ -233,8 +236,8 @@ def order(problem: Problem, layout: Layout) -> list[Row]:
         alike[key].append(unit.name)
     rows = []
     for names in alike.values():
-        for first, second in zip(names, names[1:], strict=False):
-            terms: dict[object, float] = {
+        for first, second in pairwise(names):
+            terms: dict[Hashable, float] = {
                 At(first, s): float(s) for s in range(1, len(layout.slots))
             }
             terms |= {At(second, s): -float(s) for s in range(1, len(layout.slots))}

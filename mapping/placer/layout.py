@@ -84,9 +84,7 @@ def layout(problem: Problem) -> Layout:
         horizontals.append(
             Line(vertical=False, at=y, cost=weight.along)
             if inside
-            else Line(
-                vertical=False, at=y, cost=weight.along + weight.crossing, boundary=slr - 1
-            )
+            else Line(vertical=False, at=y, cost=weight.along + weight.crossing, boundary=slr - 1)
         )
     return Layout(slots=tuple(slots), lines=(*verticals, *horizontals))
 
@@ -124,8 +122,7 @@ def _fit(unit: Unit, capacity: dict[Resource, int], shafts: tuple[Shaft, ...]) -
     """Return how many such units fit at most: by every resource, by every length of chains."""
     limits = [capacity[r] // unit.demand(r) for r in Resource if unit.demand(r)]
     limits += [
-        sum(shaft.sites // chain.length for shaft in shafts) // chain.count
-        for chain in unit.chains
+        sum(shaft.sites // chain.length for shaft in shafts) // chain.count for chain in unit.chains
     ]
     return min(limits, default=UNLIMITED)
 
@@ -145,7 +142,9 @@ def coarsen(fine: Layout, lines: Iterable[Line]) -> Layout:
     kept = tuple(lines)
 
     def cell(slot: Slot) -> tuple[int, int]:
-        x, y = (sum(line.beyond(slot) for line in kept if line.vertical == v) for v in (True, False))
+        x, y = (
+            sum(line.beyond(slot) for line in kept if line.vertical == v) for v in (True, False)
+        )
         return y, x
 
     slots = [

@@ -1,7 +1,8 @@
 """A linear model as plain data: variables keyed by domain objects, rows named by family."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 __all__ = ["At", "Beyond", "Chains", "Model", "Over", "Row", "Spread", "Variable"]
 
@@ -64,15 +65,15 @@ class Row:
 
     family: str
     label: str
-    terms: Mapping[Hashable, float]
+    terms: Mapping[Any, float]
     low: float | None = None
     high: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """Minimise the sum of costs under rows; variables are the keys of `variables`."""
+    """Minimise the sum of costs under rows; the keys of `variables` are domain objects."""
 
-    variables: Mapping[Hashable, Variable]
+    variables: Mapping[Any, Variable]
     rows: tuple[Row, ...]
-    costs: Mapping[Hashable, float] = field(default_factory=dict)
+    costs: Mapping[Any, float] = field(default_factory=dict)

@@ -273,7 +273,5 @@ class Placement(Spec):
             "crossing_registers": self.crossing_registers,
             "used": self.used,
             "available": self.available,
-            "utilisation": {
-                name: used / self.available[name] for name, used in self.used.items()
-            },
+            "utilisation": {name: used / self.available[name] for name, used in self.used.items()},
         }

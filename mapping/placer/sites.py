@@ -92,6 +92,14 @@ class SitesProblem(Spec):
         if len(self.nets) != len(names) - 1 or len(reached) != len(names):
             raise ValueError("The nets of a unit must join its parts as a tree")
 
+    @property
+    def path(self) -> bool:
+        """Whether no part has more than two nets: then the program is a network flow."""
+        return all(
+            sum(part.name in (net.source, net.sink) for net in self.nets) <= 2
+            for part in self.parts
+        )
+
     def capacity(self, slr: int) -> dict[str, int]:
         """Return how many stacks of every part one SLR holds."""
         return {part.name: len(list(_stacks(self.device, part, slr))) for part in self.parts}
@@ -142,19 +150,15 @@ def build(problem: SitesProblem, slrs: tuple[int, ...], count: int) -> Model:
         part.name: [s for slr in slrs for s in _stacks(problem.device, part, slr)]
         for part in problem.parts
     }
-    costs: dict[Hashable, float] = {
+    costs = {
         Pair(n, a, b): _cost(problem, net, a, b)
         for n, net in enumerate(problem.nets)
         for a in stacks[net.source]
         for b in stacks[net.sink]
         if a.slr == b.slr
     }
-    path = all(
-        sum(part.name in (net.source, net.sink) for net in problem.nets) <= 2
-        for part in problem.parts
-    )
     variables: dict[Hashable, Variable] = {
-        stack: Variable(integer=not path) for group in stacks.values() for stack in group
+        stack: Variable(integer=not problem.path) for group in stacks.values() for stack in group
     }
     variables |= {pair: Variable(integer=False, high=None) for pair in costs}
     rows = [
@@ -170,9 +174,7 @@ def build(problem: SitesProblem, slrs: tuple[int, ...], count: int) -> Model:
     for pair in costs:
         joined[pair.net, pair.source][pair] = 1.0
         joined[pair.net, pair.sink][pair] = 1.0
-    rows += [
-        Row(family="join", label="", terms=terms, low=0, high=0) for terms in joined.values()
-    ]
+    rows += [Row(family="join", label="", terms=terms, low=0, high=0) for terms in joined.values()]
     return Model(variables=variables, rows=tuple(rows), costs=costs)
 
 
@@ -195,7 +197,7 @@ def _shares(problem: SitesProblem) -> list[tuple[tuple[int, ...], int]]:
         raise InfeasiblePlacement(problem.name, device.name, _short(problem, count))
     if count == sum(most):
         return [((slr,), most[slr]) for slr in slrs]
-    if len(set(device.slrs)) == 1:
+    if problem.path and len(set(device.slrs)) == 1:
         even, rest = divmod(count, len(most))
         return [((slr,), even + (slr < rest)) for slr in slrs if even + (slr < rest)]
     return [(tuple(slrs), count)]
@@ -236,14 +238,13 @@ def place_sites(
         key = (*(problem.device.slrs[slr] for slr in slrs), count)
         if key not in solved:
             left = max(time_limit_s - (time.perf_counter() - began), 1)
-            solved[key] = slrs[0], solve(
-                build(problem, slrs, count), solver=solver, time_limit_s=left
+            solved[key] = (
+                slrs[0],
+                solve(build(problem, slrs, count), solver=solver, time_limit_s=left),
             )
         first, solution = solved[key]
         if not solution.values:
-            raise RuntimeError(
-                f"{problem.name}: no placement was found within {time_limit_s:g} s"
-            )
+            raise RuntimeError(f"{problem.name}: no placement was found within {time_limit_s:g} s")
         objective, bound = objective + solution.objective, bound + solution.bound
         status = status if solution.status is Status.OPTIMAL else Status.FEASIBLE
         units += _units(problem, solution, shift=slrs[0] - first)

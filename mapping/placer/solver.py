@@ -52,7 +52,9 @@ def solve(
         variables[key].setInitialValue(value)
     bound = run(problem, time_limit_s, step * (1 - 1e-4), bool(start))
     # A time-limited incumbent has status "optimal"; only sol_status tells the two apart.
-    status = _STATUS.get(problem.sol_status, Status.UNKNOWN)
+    # CBC tells an integer program without solution by status only.
+    ended = problem.sol_status or min(problem.status, 0)
+    status = _STATUS.get(ended, Status.UNKNOWN)
     found = status in (Status.OPTIMAL, Status.FEASIBLE)
     values = {key: float(v.varValue or 0) for key, v in variables.items()} if found else {}
     objective = sum(c * values[key] for key, c in model.costs.items()) if found else float("inf")
@@ -67,7 +69,7 @@ def solve(
 
 
 _STATUS: Final = {1: Status.OPTIMAL, 2: Status.FEASIBLE, -1: Status.INFEASIBLE}
-"""PuLP's sol_status; everything else has neither a solution nor a proof."""
+"""PuLP's sol_status where there is a solution or a proof."""
 
 
 def _round(value: float, step: float) -> float:
@@ -83,7 +85,7 @@ def _problem(model: Model) -> tuple[Any, dict[Hashable, Any]]:
 
     problem = pulp.LpProblem("placement", pulp.LpMinimize)
     variables = {
-        key: pulp.LpVariable(
+        key: problem.add_variable(
             f"v{index}", v.low, v.high, pulp.LpInteger if v.integer else pulp.LpContinuous
         )
         for index, (key, v) in enumerate(model.variables.items())
@@ -109,10 +111,10 @@ def _highs(problem: Any, time_limit_s: float, step: float, started: bool) -> flo
     import highspy
     import pulp
 
-    class Started(pulp.HiGHS):
+    class Started(pulp.HiGHS):  # type: ignore[misc]  # PuLP is not typed
         """PuLP's HiGHS, handed the variables' initial values."""
 
-        def callSolver(self, lp: Any) -> None:  # noqa: N802 - PuLP's name
+        def callSolver(self, lp: Any) -> None:
             if started:
                 given = highspy.HighsSolution()
                 given.col_value = [v.varValue or 0.0 for v in lp.variables()]
@@ -132,7 +134,8 @@ def _cbc(problem: Any, time_limit_s: float, step: float, started: bool) -> float
 
     with tempfile.TemporaryDirectory() as folder:
         log = os.path.join(folder, "log")  # noqa: PTH118 - PuLP wants text
-        solver = pulp.PULP_CBC_CMD(
+        solver = pulp.COIN_CMD(  # the class for the bundled program is deprecated, not its path
+            path=pulp.PULP_CBC_CMD.pulp_cbc_path,
             msg=False,
             timeLimit=time_limit_s,
             gapRel=0,
@@ -146,6 +149,6 @@ def _cbc(problem: Any, time_limit_s: float, step: float, started: bool) -> float
         text = Path(log).read_text(encoding="utf-8", errors="replace")
     if problem.sol_status == 1:
         # With an absolute gap the objective itself is only proved to within that gap.
-        return float(pulp.value(problem.objective)) - step
+        return float(pulp.value(problem.objective) or 0) - step
     stated = re.search(r"Lower bound:\s*(\S+)", text)
     return float(stated.group(1)) if stated else float("-inf")

@@ -21,7 +21,7 @@ SPECS: Final = tuple(sorted(path.stem for path in _FOLDER.glob("*.yaml")))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnitEntry(Spec):
-    """One unit, `count` equal units name_0 ..., or a `grid` [rows, columns] name_0_0 ... of them."""
+    """One unit, `count` equal units name_0 ... or a `grid` [rows, columns] name_0_0 ... of them."""
 
     name: str
     kind: str | None = None
@@ -52,7 +52,9 @@ class UnitEntry(Spec):
 
     def units(self) -> Iterator[Unit]:
         """Return the units."""
-        same = {f.name: getattr(self, f.name) for f in fields(Unit) if f.name not in ("name", "kind")}
+        same = {
+            f.name: getattr(self, f.name) for f in fields(Unit) if f.name not in ("name", "kind")
+        }
         return (Unit(name=name, kind=self.kind or self.name, **same) for name in self.names())
 
 
@@ -144,7 +146,9 @@ def _sites(name: str, file: SitesFile, device: str) -> SitesProblem:
 
 def _slots(name: str, file: SlotsFile, lines: dict[Location, int], device: str) -> Problem:
     table = load_device(device)
-    nets = [net for index, entry in enumerate(file.nets) for net in _nets(file, index, entry, lines)]
+    nets = [
+        net for index, entry in enumerate(file.nets) for net in _nets(file, index, entry, lines)
+    ]
     nets += [
         net for index, mesh in enumerate(file.meshes) for net in _mesh(file, index, mesh, lines)
     ]
@@ -165,9 +169,7 @@ def _slots(name: str, file: SlotsFile, lines: dict[Location, int], device: str) 
         raise ValueError(f": {error}") from None
 
 
-def _nets(
-    file: SlotsFile, index: int, entry: Net, lines: dict[Location, int]
-) -> Iterator[Net]:
+def _nets(file: SlotsFile, index: int, entry: Net, lines: dict[Location, int]) -> Iterator[Net]:
     names = [name for unit in file.units for name in unit.names()]
     ends = []
     for key in ("source", "sink"):
