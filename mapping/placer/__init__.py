@@ -4,9 +4,9 @@ from pathlib import Path
 
 from mapping.placer.device import DEVICES, Device, load_device
 from mapping.placer.infeasible import InfeasiblePlacement, Shortage
-from mapping.placer.place import place as place_slots
 from mapping.placer.problem import Placement, Problem, Status
 from mapping.placer.sites import SitesProblem, place_sites
+from mapping.placer.slots import place_slots
 from mapping.placer.spec import SPECS, load_problem, summary
 
 __all__ = [

@@ -11,10 +11,10 @@ from mapping.placer.device import Device, Granularity, Resource, Slr
 from mapping.placer.families import FAMILIES
 from mapping.placer.layout import Layout, layout
 from mapping.placer.model import At, Beyond, Model, Spread, Variable
-from mapping.placer.place import cuts
 from mapping.placer.problem import Caps, Chain, Grid, Net, Objective, Problem, Unit
 from mapping.placer.program import build, start
 from mapping.placer.sites import Part, SitesProblem
+from mapping.placer.slots import cuts
 from mapping.placer.solver import SOLVERS, solve
 
 TINY = Device(

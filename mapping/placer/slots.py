@@ -15,13 +15,20 @@ from mapping.placer.problem import Placement, Problem, Spot, Status
 from mapping.placer.program import Cut, build, start, step
 from mapping.placer.solver import Solution, solve
 
-__all__ = ["cuts", "decode", "place", "search"]
+__all__ = ["cuts", "decode", "place_slots", "search"]
 
 SMALL = 60
 """Models of at most this many unit-slot pairs are solved as they are: cuts would take longer."""
 
+STEPS = 200
+STEPS_PER_S = 2000
+"""Steps of annealing for each unit and line, and at most for each second there is in all."""
 
-def place(problem: Problem, *, solver: str = "auto", time_limit_s: float = 60) -> Placement:
+LEAST_S = 0.2
+"""Seconds a solver gets even if none are left."""
+
+
+def place_slots(problem: Problem, *, solver: str = "auto", time_limit_s: float = 60) -> Placement:
     """Return every unit's slot at the least width-weighted distance, with bound and gap.
 
     "auto" takes HiGHS, except CBC for models with so few units that cuts are not worth while.
@@ -152,7 +159,8 @@ def search(
     model = build(problem, layout, cuts)
     values = None
     if len(problem.units) * len(layout.slots) > SMALL:
-        guess = anneal(problem, layout, steps=200 * len(problem.units) * len(layout.lines))
+        whole = STEPS * len(problem.units) * len(layout.lines)
+        guess = anneal(problem, layout, steps=min(whole, int(STEPS_PER_S * time_limit_s)))
         values = start(problem, layout, guess) if guess else None
-    left = max(time_limit_s - (time.perf_counter() - began), 1)
+    left = max(time_limit_s - (time.perf_counter() - began), LEAST_S)
     return solve(model, solver=solver, time_limit_s=left, step=step(problem, layout), start=values)
