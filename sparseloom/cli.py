@@ -288,7 +288,6 @@ def list_(
 class Solver(StrEnum):
     """What solves the integer program of a placement."""
 
-    AUTO = "auto"
     HIGHS = "highs"
     CBC = "cbc"
 
@@ -301,7 +300,7 @@ def place(
     device: Annotated[
         str | None, typer.Option(help="Device table; the spec's own if left out.")
     ] = None,
-    solver: Annotated[Solver, typer.Option(help="What solves the program.")] = Solver.AUTO,
+    solver: Annotated[Solver, typer.Option(help="What solves the program.")] = Solver.HIGHS,
     time_limit: Annotated[float, typer.Option(min=1, help="Seconds to spend at most.")] = 60,
     out: Annotated[
         Path | None, typer.Option(help="Write placement.json and floorplan.svg into this folder.")

@@ -30,7 +30,7 @@ def place(
     spec: str | Path | Problem | SitesProblem,
     *,
     device: str | None = None,
-    solver: str = "auto",
+    solver: str = "highs",
     time_limit_s: float = 60,
 ) -> Placement:
     """Return the placement of a built-in spec, a YAML file or a problem.

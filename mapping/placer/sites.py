@@ -221,7 +221,7 @@ def _short(problem: SitesProblem, count: int) -> tuple[Shortage, ...]:
 
 
 def place_sites(
-    problem: SitesProblem, *, solver: str = "auto", time_limit_s: float = 60
+    problem: SitesProblem, *, solver: str = "highs", time_limit_s: float = 60
 ) -> Placement:
     """Return sites for every part of every unit at the least width-weighted distance.
 
@@ -229,7 +229,6 @@ def place_sites(
     fewer units than asked, RuntimeError if time runs out first.
     """
     began = time.perf_counter()
-    solver = "highs" if solver == "auto" else solver
     solved: dict[tuple[Hashable, ...], tuple[int, Solution]] = {}
     objective = bound = 0.0
     status = Status.OPTIMAL

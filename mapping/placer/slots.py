@@ -28,22 +28,19 @@ LEAST_S = 0.2
 """Seconds a solver gets even if none are left."""
 
 
-def place_slots(problem: Problem, *, solver: str = "auto", time_limit_s: float = 60) -> Placement:
+def place_slots(problem: Problem, *, solver: str = "highs", time_limit_s: float = 60) -> Placement:
     """Return every unit's slot at the least width-weighted distance, with bound and gap.
 
-    "auto" takes HiGHS, except CBC for models with so few units that cuts are not worth while.
-    Half of the time may go into cuts. Raises InfeasiblePlacement naming what is short,
-    RuntimeError if time runs out before anything is found.
+    Half of the time may go into cuts, none where they are not worth while. Raises
+    InfeasiblePlacement naming what is short, RuntimeError if time runs out before anything is
+    found.
     """
     began = time.perf_counter()
     grid = layout(problem)
-    if len(grid.lines) < 2 or len(problem.units) * len(grid.slots) <= SMALL:
-        chosen, bounds = "cbc" if solver == "auto" else solver, []
-    else:
-        chosen = "highs" if solver == "auto" else solver
-        bounds = cuts(problem, grid, solver=chosen, time_limit_s=time_limit_s / 2)
+    worth = len(grid.lines) > 1 and len(problem.units) * len(grid.slots) > SMALL
+    bounds = cuts(problem, grid, solver=solver, time_limit_s=time_limit_s / 2) if worth else []
     left = time_limit_s - (time.perf_counter() - began)
-    solution = search(problem, grid, bounds, solver=chosen, time_limit_s=left)
+    solution = search(problem, grid, bounds, solver=solver, time_limit_s=left)
     if solution.status is Status.INFEASIBLE:
         raise InfeasiblePlacement(problem.name, problem.device.name, shortages(problem, grid))
     if not solution.values:
