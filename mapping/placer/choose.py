@@ -77,7 +77,8 @@ class Budget(Spec):
 class Choice(Spec):
     """The arrays chosen, the workloads of each, and the proof.
 
-    cycles: of the array that finishes last. binding: the limit used most, and its share.
+    cycles: of the array that finishes last. used: shares of every limit. reason: why this choice
+    wins, and what keeps the next faster candidate off the device.
     """
 
     machines: tuple[str, ...]
@@ -86,7 +87,6 @@ class Choice(Spec):
     bound: int
     status: Status
     used: dict[str, float]
-    binding: tuple[str, float]
     reason: str
 
     @property
@@ -293,7 +293,6 @@ def _decode(
         name: sum(_takes(known[n])[name] for n in machines) / limit if limit else 0.0
         for name, limit in _limits(budget).items()
     }
-    binding = max(used, key=lambda name: used[name])
     cycles = round(solution.objective)
     return Choice(
         machines=machines,
@@ -302,25 +301,26 @@ def _decode(
         bound=round(solution.bound),
         status=solution.status,
         used=used,
-        binding=(binding, used[binding]),
-        reason=_reason(known, machines, cycles, (binding, used[binding]), reference),
+        reason=_reason(known, budget, machines, cycles, reference),
     )
 
 
 def _reason(
     known: Mapping[str, Candidate],
+    budget: Budget,
     machines: tuple[str, ...],
     cycles: int,
-    binding: tuple[str, float],
     reference: str | None,
 ) -> str:
     pes = sum(known[name].pes for name in machines)
-    limit = f"{binding[0]} is used most, {binding[1]:.1%} of its limit"
-    text = f"{' and '.join(machines)}: {pes:,} PEs, {cycles:,} cycles; {limit}"
-    if reference is None:
-        return text
-    other = known[reference]
-    total = sum(other.cycles.values())
-    return (
-        f"{text}. {reference}: {other.pes:,} PEs, {total:,} cycles, {total / cycles:.2f}x as many"
-    )
+    text = f"{' and '.join(machines)}: {pes:,} PEs, {cycles:,} cycles"
+    if reference is not None:
+        other = known[reference]
+        total = sum(other.cycles.values())
+        times = f"{total / cycles:.2f}x as many"
+        text += f". {reference}: {other.pes:,} PEs, {total:,} cycles, {times}"
+    faster = {n: c for n, c in known.items() if sum(c.cycles.values()) < cycles}
+    if not faster:
+        return f"{text}. No candidate alone is faster"
+    lacks = "; ".join(map(str, _least_excess(faster, budget)))
+    return f"{text}. The nearest faster one lacks {lacks}"
