@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import Final
 
 from mapping.placer.device import Resource
-from mapping.placer.layout import Layout, Slot
+from mapping.placer.layout import Layout, Shaft
 from mapping.placer.model import At, Beyond, Chains, Row, Spread
 from mapping.placer.problem import Problem, Unit
 
@@ -86,12 +86,9 @@ def chain_columns(problem: Problem, layout: Layout) -> list[Row]:
     they go where chains leave room.
     """
     lengths = problem.chain_lengths()
-    groups: dict[tuple[object, ...], list[int]] = defaultdict(list)
-    for s, slot in enumerate(layout.slots):
-        groups[slot.shafts].append(s)
     rows = []
-    for members in groups.values():
-        slot = layout.slots[members[0]]
+    for members in _sharing(layout):
+        shafts = tuple(sorted({shaft for s in members for shaft in layout.slots[s].shafts}))
         demands: list[dict[Hashable, float]] = [
             {
                 At(unit.name, s): _count(unit, length)
@@ -102,35 +99,54 @@ def chain_columns(problem: Problem, layout: Layout) -> list[Row]:
             for length in lengths
         ]
         if len(lengths) == 1:
-            rows.append(_one_length(slot, lengths[0], demands[0]))
+            rows.append(_one_length(shafts, lengths[0], demands[0]))
         else:
-            rows += _mixed_lengths(slot, lengths, demands)
+            rows += _mixed_lengths(shafts, lengths, demands)
     return rows
 
 
-def _place_name(slot: Slot) -> str:
-    return f"SLR {', '.join(map(str, slot.slrs))} at x{slot.x}"
+def _sharing(layout: Layout) -> list[list[int]]:
+    """Return slots in groups that share no column with another group."""
+    groups: list[tuple[set[Shaft], list[int]]] = []
+    for s, slot in enumerate(layout.slots):
+        shafts, members = set(slot.shafts), [s]
+        apart = []
+        for group in groups:
+            if shafts & group[0]:
+                shafts, members = shafts | group[0], group[1] + members
+            else:
+                apart.append(group)
+        groups = [*apart, (shafts, members)]
+    return [members for _, members in groups]
 
 
-def _one_length(slot: Slot, length: int, demand: dict[Hashable, float]) -> Row:
+def _place_name(shafts: tuple[Shaft, ...]) -> str:
+    slrs = sorted({shaft.slr for shaft in shafts})
+    columns = [shaft.column for shaft in shafts]
+    if not columns:
+        return "slots without DSP columns"
+    return f"SLR {', '.join(map(str, slrs))}, columns {min(columns)} to {max(columns)}"
+
+
+def _one_length(shafts: tuple[Shaft, ...], length: int, demand: dict[Hashable, float]) -> Row:
     return Row(
         family="chains",
-        label=f"chains of {length} DSP in the columns of {_place_name(slot)}",
+        label=f"chains of {length} DSP in {_place_name(shafts)}",
         terms=demand,
-        high=sum(shaft.sites // length for shaft in slot.shafts),
+        high=sum(shaft.sites // length for shaft in shafts),
     )
 
 
 def _mixed_lengths(
-    slot: Slot, lengths: tuple[int, ...], demands: list[dict[Hashable, float]]
+    shafts: tuple[Shaft, ...], lengths: tuple[int, ...], demands: list[dict[Hashable, float]]
 ) -> list[Row]:
     rows = [
         Row(
             family="chains in columns",
-            label=f"chains of {length} DSP in {_place_name(slot)}",
+            label=f"chains of {length} DSP in {_place_name(shafts)}",
             terms={
                 **demand,
-                **{Chains(shaft.slr, shaft.column, length): -1.0 for shaft in slot.shafts},
+                **{Chains(shaft.slr, shaft.column, length): -1.0 for shaft in shafts},
             },
             low=0,
             high=0,
@@ -144,7 +160,7 @@ def _mixed_lengths(
             terms={Chains(shaft.slr, shaft.column, length): length for length in lengths},
             high=shaft.sites,
         )
-        for shaft in slot.shafts
+        for shaft in shafts
         if lengths
     ]
     return rows

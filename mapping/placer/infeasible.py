@@ -17,7 +17,7 @@ __all__ = ["InfeasiblePlacement", "Shortage", "shortages"]
 SHOWN: Final = 3
 """Most shortages that the message names; the report holds all."""
 
-RELAX_S: Final = 20
+RELAX_S: Final = 10
 """Seconds that one relaxation of an infeasible problem may take."""
 
 RELAXED: Final = (
@@ -58,11 +58,12 @@ class InfeasiblePlacement(ValueError):
 
 
 def shortages(problem: Problem, layout: Layout) -> tuple[Shortage, ...]:
-    """Return what stops an infeasible problem: each family alone that would free it, relaxed.
+    """Return what stops an infeasible problem.
 
     First come totals and single units that no slot takes. Otherwise each family of limits in
-    turn may be exceeded, at the least total excess over its rows; those that make the problem
-    feasible are reported, the relatively smallest excess first, or all together if none does.
+    turn may be exceeded, at the least total excess over its rows; of the families that free the
+    problem so, the one with the relatively smallest excess is reported, all together if none is
+    enough. Each family has RELAX_S; a problem too large for that reports an excess that suffices.
     """
     plain = _totals(problem, layout)
     if plain:

@@ -157,6 +157,9 @@ class Problem(Spec):
     objective: Objective = field(default_factory=Objective)
 
     def __post_init__(self) -> None:
+        for what in ("crossing_wires", "registers_per_crossing"):
+            if getattr(self, what) < 0:
+                raise ValueError(f"Problem {what} must be at least 0, not {getattr(self, what)}")
         names = [unit.name for unit in self.units]
         if not names:
             raise ValueError("There is nothing to place: no units")

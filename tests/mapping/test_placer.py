@@ -289,7 +289,7 @@ def test_site_checker_finds_every_kind_of_mistake():
         (
             units(1, chains=(Chain(length=97),)),
             {},
-            r"chains of 97 DSP in the columns of SLR \d at x\d: needs 1, has 0, 1 too few",
+            r"chains of 97 DSP in SLR \d, columns \d+ to \d+: needs 1, has 0, 1 too few",
         ),
         (
             (*units(1, uram=128, slr=0), Unit(name="v", kind="v", uram=193, slr=0)),
@@ -359,6 +359,7 @@ def test_only_time_running_out_is_no_verdict(monkeypatch):
             "Net 'a' to 'b': bits must be at least 1, not 0",
         ),
         (lambda: Objective(along=-1), "Objective along must be at least 0, not -1"),
+        (lambda: problem(units(1), crossing_wires=-1), "crossing_wires must be at least 0, not -1"),
         (lambda: problem(()), "There is nothing to place: no units"),
         (lambda: problem(units(1) * 2), "Unit 'u0' occurs twice"),
         (lambda: problem(units(1, slr=3)), "Unit 'u0': slr must be 0 to 2 on u280, not 3"),

@@ -1,5 +1,6 @@
 """The placer equals enumeration: every constraint family alone, and whole random problems."""
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -180,8 +181,11 @@ def _feasible(problem, grid: Layout, family, slots):
         (s.slrs[0], s.x, s.y - s.slrs[0] * problem.grid.rows): n for n, s in enumerate(grid.slots)
     }
     chosen = {u.name: index[slot] for u, slot in zip(problem.units, slots, strict=True)}
-    values = start(problem, grid, chosen)
-    rows = FAMILIES[family](problem, grid)
+    return _solvable(FAMILIES[family](problem, grid), start(problem, grid, chosen))
+
+
+def _solvable(rows, values):
+    """Return whether the rows hold at these values, for some values of all other variables."""
     free = {key for row in rows for key in row.terms if key not in values}
     if not free:
         return all(_holds(row, values) for row in rows)
@@ -361,11 +365,39 @@ def test_many_random_problems_equal_enumeration(solver):
     assert sum(_agree(range(1000, 1300), solver).values()) == 300
 
 
+@pytest.mark.parametrize("family", ["capacity", "chains", "rounding"])
+@pytest.mark.parametrize("vertical", [False, True])
+def test_joined_slots_allow_what_their_parts_allow(family, vertical):
+    """Every placement that fits also fits with slots joined, columns of an SLR shared or not."""
+    units = tuple(
+        Unit(name=f"u{n}", kind="u", bram=2, chains=(Chain(length=3), Chain(length=2, count=2)))
+        for n in range(3)
+    )
+    problem = Problem(
+        name="p", device=TINY, grid=Grid(columns=2, rows=2), units=units, crossing_wires=9
+    )
+    grid = layout(problem)
+    lines = [line for line in grid.lines if line.vertical == vertical and line.boundary is None]
+    coarse = coarsen(grid, lines)
+    rows = FAMILIES[family](problem, coarse)
+    place_of = {(s.slrs[0], s.x, s.y - 2 * s.slrs[0]): s for s in grid.slots}
+    for slots in _assignments(problem):
+        if _fits(problem, slots) and _chains_fit(problem, slots):
+            at = {}
+            for unit, slot in zip(units, slots, strict=True):
+                side = sum(line.beyond(place_of[slot]) for line in lines)
+                at[unit.name] = next(
+                    n for n, s in enumerate(coarse.slots) if (s.x if vertical else s.y) == side
+                )
+            assert _solvable(rows, start(problem, coarse, at))
+
+
 def test_cuts_never_cut_off_the_optimum():
     """With the cuts the optimum stays; some cut is above nothing."""
     bounds = []
-    for seed in range(16):
-        problem = random_problem(np.random.default_rng(seed), units=4, tight=0.6)
+    for seed, rows in product(range(30), (1, 2)):  # two rows: joined slots share columns
+        problem = random_problem(np.random.default_rng(seed), units=3, tight=0.8)
+        problem = replace(problem, grid=Grid(columns=2, rows=rows))
         best = enumerate_best(problem)
         if best is None:
             continue
