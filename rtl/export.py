@@ -14,7 +14,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 
 from rtl import shapes
-from rtl.machine.machine import Machine
+from rtl.machine.machine import Machine, check_machine
 from rtl.nm_array import NMArrayCore, ProcessingElement
 from rtl.pe_grid import GridElement, PEGridCore
 from rtl.pe_grid.shapes import pe_grid
@@ -201,6 +201,7 @@ def export_machine(arch: NMArray, directory: Path) -> ExportPaths:
     Creates `directory` if needed; files of the same parameters are replaced. Raises ValueError for
     parameters that no machine can be built from.
     """
+    check_machine(arch)
     name, digest = machine_name(arch), arch.digest()
     part_module = f"{_KINDS[NMArray].part_name}_{digest[:NAME_DIGITS]}"
     machine = Machine(arch, part_module=part_module)

@@ -1,4 +1,4 @@
-"""The `sparseloom` command: run, list, explain, rtl, cosim, reproduce and report.
+"""The `sparseloom` command: run, list, explain, place, rtl, cosim, reproduce, sweep and report.
 
 Results go to stdout, progress and errors to stderr. Exit code 0 is success, 2 bad input (one
 sentence, no traceback), 1 any other failure, 130 an interrupt. Libraries load inside the
@@ -271,7 +271,7 @@ def explain(
 def list_(
     what: Annotated[
         str | None,
-        typer.Argument(help="archs, zoo, sparsities, dataflows or mappers; all if left out."),
+        typer.Argument(help="A table, such as archs, zoo, placements or devices; all if left out."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -289,6 +289,55 @@ def list_(
     console = _console()
     for name, rows in chosen.items():
         console.print(catalogue_table(name, rows))
+
+
+class Solver(StrEnum):
+    """What solves the integer program of a placement."""
+
+    HIGHS = "highs"
+    CBC = "cbc"
+
+
+@app.command()
+def place(
+    spec: Annotated[
+        str, typer.Argument(help="A built-in spec (see `list`) or a .yaml.", show_default=False)
+    ],
+    device: Annotated[
+        str | None, typer.Option(help="Device table; the spec's own if left out.")
+    ] = None,
+    solver: Annotated[Solver, typer.Option(help="What solves the program.")] = Solver.HIGHS,
+    time_limit: Annotated[float, typer.Option(min=1, help="Seconds to spend at most.")] = 60,
+    out: Annotated[
+        Path | None, typer.Option(help="Write placement.json and floorplan.svg into this folder.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Place units, DSP chains and buffers on a device: objective, proved bound and gap."""
+    from mapping.placer import load_problem
+    from mapping.placer import place as solve
+
+    if out:
+        from sparseloom.outputs import check_folder
+
+        check_folder(out)  # before the work, not after it
+    problem = load_problem(spec, device=device)
+    placement = solve(problem, solver=solver.value, time_limit_s=time_limit)
+    written: tuple[Path, ...] = ()
+    if out:
+        from sparseloom.outputs import write_placement
+
+        written = write_placement(problem, placement, out)
+    document = placement.summary()
+    if as_json:
+        _print_json(document)
+        return
+    from sparseloom.tables import placement_table
+
+    console = _console()
+    console.print(placement_table(document))
+    for path in written:
+        console.print(f"wrote {path}", soft_wrap=True)
 
 
 @app.command()
