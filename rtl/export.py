@@ -1,12 +1,12 @@
-"""Verilog export of the NMArray, traceable to its parameters."""
+"""Verilog export of the array, SORE and WUVE, traceable to their parameters."""
 
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from amaranth.back import verilog
 from amaranth.hdl import Shape
@@ -15,9 +15,27 @@ from amaranth.lib.wiring import In
 
 from rtl import shapes
 from rtl.nm_array import NMArrayCore, ProcessingElement
+from rtl.sore import SelectorLane, Sore, sore_ports
+from rtl.unit import Unit
+from rtl.wuve import UpdateLane, Wuve, wuve_ports
 from simulator.arch import NMArray
+from simulator.arch.sore import SoreParams
+from simulator.arch.wuve import WuveParams
 
-__all__ = ["ExportPaths", "export", "module_name", "verilog_text"]
+__all__ = [
+    "ExportPaths",
+    "UnitParams",
+    "build_unit",
+    "export",
+    "module_name",
+    "unit_name",
+    "unit_ports",
+    "units",
+    "verilog_text",
+]
+
+UnitParams = NMArray | SoreParams | WuveParams
+"""Parameters of one unit that has RTL."""
 
 NAME_DIGITS = 12
 """Hexadecimal digits of the parameters' digest in a module's name; the attribute has all 64."""
@@ -32,33 +50,78 @@ class ExportPaths:
     module: str
 
 
-def module_name(arch: NMArray) -> str:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kind:
+    """A kind of unit: its name, its ports, its component, and the part that has many instances."""
+
+    name: str
+    ports: Callable[[Any], dict[str, wiring.Member]]
+    core: Callable[..., Unit]
+    part_name: str
+    part: Callable[[Any], Unit]
+
+
+_KINDS: Final[Mapping[type, _Kind]] = {
+    NMArray: _Kind(
+        name="nm_array",
+        ports=shapes.nm_array,
+        core=NMArrayCore,
+        part_name="nm_pe",
+        part=ProcessingElement,
+    ),
+    SoreParams: _Kind(
+        name="sore", ports=sore_ports, core=Sore, part_name="sore_lane", part=SelectorLane
+    ),
+    WuveParams: _Kind(
+        name="wuve", ports=wuve_ports, core=Wuve, part_name="wuve_lane", part=UpdateLane
+    ),
+}
+
+
+def units(arch: NMArray) -> tuple[UnitParams, ...]:
+    """Return the units of a machine: its array and, if it can train, its SORE and its WUVE."""
+    return (arch, arch.training.sore, arch.training.wuve) if arch.training else (arch,)
+
+
+def unit_name(params: UnitParams) -> str:
+    """Return the unit's name: nm_array, sore or wuve."""
+    return _KINDS[type(params)].name
+
+
+def build_unit(params: UnitParams) -> Unit:
+    """Return the unit as a component."""
+    return _KINDS[type(params)].core(params)
+
+
+def unit_ports(params: UnitParams) -> dict[str, wiring.Member]:
+    """Return the ports of the unit."""
+    return _KINDS[type(params)].ports(params)
+
+
+def module_name(params: UnitParams) -> str:
     """Return the top module's name; it carries the start of the parameters' digest."""
-    return f"nm_array_{arch.digest()[:NAME_DIGITS]}"
+    return f"{unit_name(params)}_{params.digest()[:NAME_DIGITS]}"
 
 
-def _pe_name(arch: NMArray) -> str:
-    return f"nm_pe_{arch.digest()[:NAME_DIGITS]}"
-
-
-def _converted(component: wiring.Component, name: str, arch: NMArray) -> str:
+def _converted(component: wiring.Component, name: str, digest: str) -> str:
     text = verilog.convert(component, name=name, emit_src=False, strip_internal_attrs=True)
-    attribute = f'(* sparseloom_digest = "{arch.digest()}" *)\n'
+    attribute = f'(* sparseloom_digest = "{digest}" *)\n'
     head = f"module {name}("
     return text.replace(head, attribute + head, 1)
 
 
-def verilog_text(arch: NMArray) -> str:
-    """Return the Verilog of the array: one PE module and everything that instantiates it."""
-    pe_module = _pe_name(arch)
-    pe = _converted(ProcessingElement(arch), pe_module, arch)
-    top = _converted(NMArrayCore(arch, pe_module=pe_module), module_name(arch), arch)
-    return f"{pe}\n{top}"
+def verilog_text(params: UnitParams) -> str:
+    """Return the Verilog of the unit: one module of its part, and all that instantiates it."""
+    kind, digest = _KINDS[type(params)], params.digest()
+    part_module = f"{kind.part_name}_{digest[:NAME_DIGITS]}"
+    part = _converted(kind.part(params), part_module, digest)
+    top = _converted(kind.core(params, part_module=part_module), module_name(params), digest)
+    return f"{part}\n{top}"
 
 
-def _ports(arch: NMArray) -> dict[str, dict[str, Any]]:
+def _ports(params: UnitParams) -> dict[str, dict[str, Any]]:
     """Return direction and width of every port of the top module, clock and reset apart."""
-    signature = wiring.Signature(shapes.nm_array(arch))
+    signature = wiring.Signature(unit_ports(params))
     members: Iterator[tuple[Any, Any, Any]] = signature.flatten(signature.create())
     return {
         "__".join(map(str, path)): {
@@ -69,14 +132,14 @@ def _ports(arch: NMArray) -> dict[str, dict[str, Any]]:
     }
 
 
-def _parameters_text(arch: NMArray) -> str:
+def _parameters_text(params: UnitParams) -> str:
     content = {
-        "module": module_name(arch),
-        "digest": arch.digest(),
-        "parameters": arch.to_json(),
+        "module": module_name(params),
+        "digest": params.digest(),
+        "parameters": params.to_json(),
         "clock": "clk",
         "reset": "rst, synchronous, active high",
-        "ports": _ports(arch),
+        "ports": _ports(params),
     }
     return json.dumps(content, indent=2, sort_keys=True) + "\n"
 
@@ -98,16 +161,16 @@ def _write(texts: Sequence[tuple[Path, str]]) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def export(arch: NMArray, directory: Path) -> ExportPaths:
-    """Write the array's Verilog and, beside it, its parameters and ports as JSON.
+def export(params: UnitParams, directory: Path) -> ExportPaths:
+    """Write the unit's Verilog and, beside it, its parameters and ports as JSON.
 
     Creates `directory` if needed; files of the same parameters are replaced.
     """
-    name = module_name(arch)
+    name = module_name(params)
     paths = ExportPaths(
         verilog=directory / f"{name}.v", parameters=directory / f"{name}.json", module=name
     )
-    texts = [(paths.verilog, verilog_text(arch)), (paths.parameters, _parameters_text(arch))]
+    texts = [(paths.verilog, verilog_text(params)), (paths.parameters, _parameters_text(params))]
     directory.mkdir(parents=True, exist_ok=True)
     _write(texts)
     return paths

@@ -8,10 +8,10 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
 
 from rtl.shapes import COUNTER_BITS, LENGTH_BITS
-from rtl.unit import Unit, structured
+from rtl.unit import Unit, add_part, structured
 from simulator.arch.sore import SoreFormat, SoreParams
 
-__all__ = ["Sore", "sore_job", "sore_pairs", "sore_values"]
+__all__ = ["SelectorLane", "Sore", "sore_job", "sore_pairs", "sore_ports", "sore_values"]
 
 
 def _value(params: SoreParams) -> ShapeLike:
@@ -48,6 +48,16 @@ def sore_job(params: SoreParams) -> data.StructLayout:
 def _counters() -> data.StructLayout:
     """Beats taken and handed over since reset."""
     return data.StructLayout(dict.fromkeys(("in_beats", "out_beats"), unsigned(COUNTER_BITS)))
+
+
+def sore_ports(params: SoreParams) -> dict[str, wiring.Member]:
+    """Ports of the selector."""
+    return {
+        "job": In(stream.Signature(sore_job(params))),
+        "side": In(stream.Signature(sore_values(params))),
+        "out": Out(stream.Signature(sore_pairs(params))),
+        "counters": Out(_counters()),
+    }
 
 
 def _step(params: SoreParams) -> data.StructLayout:
@@ -182,16 +192,10 @@ class Sore(Unit):
     `out.ready`; `out.valid` depends on registers only. Reset: synchronous, idle, counters zero.
     """
 
-    def __init__(self, params: SoreParams) -> None:
+    def __init__(self, params: SoreParams, *, part_module: str | None = None) -> None:
         self.params = params
-        super().__init__(
-            {
-                "job": In(stream.Signature(sore_job(params))),
-                "side": In(stream.Signature(sore_values(params))),
-                "out": Out(stream.Signature(sore_pairs(params))),
-                "counters": Out(_counters()),
-            }
-        )
+        self.part_module = part_module
+        super().__init__(sore_ports(params))
 
     def elaborate(self, platform: object) -> Module:
         """Build the selector."""
@@ -250,7 +254,13 @@ class Sore(Unit):
 
     def _lanes(self, m: Module, step: Any) -> None:
         for position in range(self.params.lanes):
-            m.submodules[f"lane_{position}"] = lane = SelectorLane(self.params)
+            lane = add_part(
+                m,
+                f"lane_{position}",
+                _lane(self.params),
+                lambda: SelectorLane(self.params),
+                self.part_module,
+            )
             m.d.comb += [
                 lane.step.eq(step),
                 lane.value.eq(self.side.payload[position]),

@@ -3,36 +3,44 @@
 A new structural point is one line of PAIRS.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, assert_never
 
-from rtl.cosim.check import expected
-from rtl.cosim.play import Observation, Player, play
-from rtl.cosim.stimulus import Point, Stimulus
-from rtl.nm_array import NMArrayCore
-from rtl.unit import Unit
+from rtl.export import UnitParams
 from simulator.arch import BufferParams, DramParams, NMArray, Precision
+from simulator.arch.sore import SoreFormat, SoreParams
+from simulator.arch.wuve import WuveParams
 
 __all__ = ["PAIRS", "VERILATED", "Pair", "bare_array"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """One parameter point: the same `params` give the model, the RTL and what drives it."""
+    """One structural point: the same `params` give the model, the RTL and what drives both.
 
-    params: NMArray
-    model: Callable[[Point], Observation] = expected
-    dut: Callable[[NMArray], Unit] = NMArrayCore
-    drive: Callable[[Stimulus], Player] = play
+    `rtl.export` builds the RTL of the parameters, `rtl.cosim.points` the rest.
+    """
+
+    params: UnitParams
 
     def __str__(self) -> str:
         """Return the structural parameters in short, as a test's name."""
-        p = self.params
-        overlap = "-overlap" if p.overlap else ""
-        if p.precision is Precision.INT8:
-            return f"{p.rows}x{p.cols}-m{p.max_m}-q{p.macs_per_pe}{overlap}"
-        return f"{p.rows}x{p.cols}-m{p.max_m}-fp16-l{p.adder_latency}-i{p.interleave}{overlap}"
+        match self.params:
+            case NMArray() as array:
+                return _array_name(array)
+            case SoreParams(lanes=lanes, max_n=n, max_m=m, value=value):
+                return f"sore-{lanes}x{n}of{m}-{value}"
+            case WuveParams(lanes=lanes, adder_latency=adder, multiplier_latency=multiplier):
+                return f"wuve-{lanes}-add{adder}-mul{multiplier}"
+            case _:
+                assert_never(self.params)
+
+
+def _array_name(p: NMArray) -> str:
+    overlap = "-overlap" if p.overlap else ""
+    if p.precision is Precision.INT8:
+        return f"{p.rows}x{p.cols}-m{p.max_m}-q{p.macs_per_pe}{overlap}"
+    return f"{p.rows}x{p.cols}-m{p.max_m}-fp16-l{p.adder_latency}-i{p.interleave}{overlap}"
 
 
 def bare_array(
@@ -86,6 +94,14 @@ def _floats(
     )
 
 
+def _sore(lanes: int, max_n: int, max_m: int, value: str) -> Pair:
+    return Pair(params=SoreParams(lanes=lanes, max_n=max_n, max_m=max_m, value=SoreFormat(value)))
+
+
+def _wuve(lanes: int, adder: int, multiplier: int) -> Pair:
+    return Pair(params=WuveParams(lanes=lanes, adder_latency=adder, multiplier_latency=multiplier))
+
+
 PAIRS: Final = (
     _pair(1, 1, 1, 1),
     _pair(1, 1, 1, 1, overlap=True),
@@ -126,6 +142,18 @@ PAIRS: Final = (
     _floats(2, 2, 2, 3, 4),
     _floats(2, 2, 3, 4, 2, overlap=True),
     _floats(3, 2, 1, 1, 2, overlap=True),
+    _sore(1, 1, 1, "fp16"),
+    _sore(1, 4, 4, "int8"),
+    _sore(2, 3, 7, "fp16"),
+    _sore(3, 1, 8, "int8"),
+    _sore(1, 16, 16, "fp16"),
+    _sore(4, 2, 8, "fp16"),
+    _sore(2, 5, 12, "int8"),
+    _sore(1, 2, 64, "fp16"),
+    _wuve(1, 1, 1),
+    _wuve(2, 1, 3),
+    _wuve(1, 4, 2),
+    _wuve(1, 9, 5),
 )
 """Structural points small enough for Amaranth's own simulator."""
 
@@ -137,5 +165,8 @@ VERILATED: Final = (
     _pair(8, 8, 8, 2, overlap=True),
     _floats(2, 3, 4, 3, 4),
     _floats(3, 3, 8, 4, 4, overlap=True),
+    _floats(1, 1, 7, 3, 5, overlap=True),
+    _sore(5, 8, 16, "fp16"),
+    _wuve(3, 4, 2),
 )
 """Structural points whose exported Verilog is compiled and checked."""

@@ -12,10 +12,10 @@ from rtl.float.formats import FP16, FP32
 from rtl.float.multiplier import Multiplier
 from rtl.float.pipeline import delayed
 from rtl.shapes import COUNTER_BITS, LENGTH_BITS
-from rtl.unit import Unit, structured
+from rtl.unit import Unit, add_part, structured
 from simulator.arch.wuve import WuveParams
 
-__all__ = ["Wuve", "wuve_job", "wuve_operand", "wuve_result"]
+__all__ = ["UpdateLane", "Wuve", "wuve_job", "wuve_operand", "wuve_ports", "wuve_result"]
 
 
 def wuve_job() -> data.StructLayout:
@@ -41,6 +41,16 @@ def wuve_result() -> data.StructLayout:
 def _counters() -> data.StructLayout:
     """Beats taken and handed over since reset."""
     return data.StructLayout(dict.fromkeys(("in_beats", "out_beats"), unsigned(COUNTER_BITS)))
+
+
+def wuve_ports(params: WuveParams) -> dict[str, wiring.Member]:
+    """Ports of the engine."""
+    return {
+        "job": In(stream.Signature(wuve_job())),
+        "side": In(stream.Signature(data.ArrayLayout(wuve_operand(), params.lanes))),
+        "out": Out(stream.Signature(data.ArrayLayout(wuve_result(), params.lanes))),
+        "counters": Out(_counters()),
+    }
 
 
 def _lane() -> dict[str, wiring.Member]:
@@ -123,16 +133,10 @@ class Wuve(Unit):
     offered until it is taken, and once. Reset: synchronous, idle, counters zero.
     """
 
-    def __init__(self, params: WuveParams) -> None:
+    def __init__(self, params: WuveParams, *, part_module: str | None = None) -> None:
         self.params = params
-        super().__init__(
-            {
-                "job": In(stream.Signature(wuve_job())),
-                "side": In(stream.Signature(data.ArrayLayout(wuve_operand(), params.lanes))),
-                "out": Out(stream.Signature(data.ArrayLayout(wuve_result(), params.lanes))),
-                "counters": Out(_counters()),
-            }
-        )
+        self.part_module = part_module
+        super().__init__(wuve_ports(params))
 
     def elaborate(self, platform: object) -> Module:
         """Build the engine."""
@@ -182,7 +186,13 @@ class Wuve(Unit):
 
     def _lanes(self, m: Module, settings: Any, advance: Value) -> None:
         for position in range(self.params.lanes):
-            m.submodules[f"lane_{position}"] = lane = UpdateLane(self.params)
+            lane = add_part(
+                m,
+                f"lane_{position}",
+                _lane(),
+                lambda: UpdateLane(self.params),
+                self.part_module,
+            )
             m.d.comb += [lane.settings[name].eq(settings[name]) for name in _settings()]
             m.d.comb += [
                 lane.advance.eq(advance),

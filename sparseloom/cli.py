@@ -291,16 +291,22 @@ def rtl(
     out: Annotated[Path, typer.Option(help="Folder for the Verilog.", show_default=False)],
     as_json: AsJson = False,
 ) -> None:
-    """Write the machine's Verilog and its parameters."""
-    from rtl.export import export
+    """Write the Verilog and parameters of the machine's units: array and, if any, SORE and WUVE."""
+    from rtl.export import export, units
     from simulator.arch.load import load_arch
 
     machine = load_arch(arch)
-    done = export(machine, out)
-    files = [str(done.verilog), str(done.parameters)]
+    done = [export(unit, out) for unit in units(machine)]
+    files = [str(file) for paths in done for file in (paths.verilog, paths.parameters)]
     if as_json:
         _print_json(
-            {"arch": arch, "digest": machine.digest(), "module": done.module, "files": files}
+            {
+                "arch": arch,
+                "digest": machine.digest(),
+                "module": done[0].module,  # the array
+                "modules": [paths.module for paths in done],
+                "files": files,
+            }
         )
         return
     for file in files:
@@ -315,7 +321,10 @@ def cosim(
     engine: Annotated[Engine, typer.Option(help="What executes the RTL.")] = Engine.PYSIM,
     as_json: AsJson = False,
 ) -> None:
-    """Run the machine's RTL beside the simulator: same bits, cycles and counters, or exit 1."""
+    """Run the machine's RTL beside the simulator: same bits, cycles and counters, or exit 1.
+
+    Points are dealt out to the array and, if the machine can train, its SORE and its WUVE.
+    """
     from rtl.cosim import cosimulate
     from simulator.arch.load import load_arch
     from sparseloom.progress import progress
@@ -335,6 +344,7 @@ def cosim(
                 "engine": engine.value,
                 "seed": seed,
                 "points": found.points,
+                "points_by_unit": dict(found.points_by_unit),
                 "cycles": found.cycles,
                 "agrees": found.agrees,
                 "mismatches": list(found.mismatches),
@@ -342,9 +352,10 @@ def cosim(
         )
     else:
         verdict = "agree bit for bit and cycle for cycle" if found.agrees else "differ"
+        shares = ", ".join(f"{name} {count}" for name, count in found.points_by_unit.items())
         print(
-            f"{arch}: RTL ({engine.value}) and simulator {verdict} on {found.points} points, "
-            f"{found.cycles:,} cycles"
+            f"{arch}: RTL ({engine.value}) and simulator {verdict} on {found.points} points "
+            f"({shares}), {found.cycles:,} cycles"
         )
         for mismatch in found.mismatches:
             print(f"  {mismatch}")

@@ -4,6 +4,7 @@ It runs inside the simulator and judges nothing; the process that started it com
 arguments `stimuli` and `observations` name the files.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,45 +12,41 @@ import cocotb
 from cocotb.triggers import Timer
 
 from rtl.cosim.exchange import read_stimuli, write_observations
-from rtl.cosim.play import Drive, Observation, Sample, play
-from rtl.cosim.stimulus import Stimulus
+from rtl.cosim.play import Drive, Observation, Sample, Stimulus, play
 
 __all__ = ["replay"]
 
-INPUTS = (
-    "job__valid",
-    "job__payload",
-    "side__valid",
-    "side__payload",
-    "top__valid",
-    "top__payload",
-    "out__ready",
-)
-
 
 class _Pins:
-    """The ports of the array, written only where a value changes."""
+    """The ports of the unit, written only where a value changes."""
 
-    def __init__(self, dut: Any) -> None:
+    def __init__(self, dut: Any, streams: Iterable[str]) -> None:
         self.dut = dut
-        self.inputs = [getattr(dut, name) for name in INPUTS]
-        self.last: list[int | None] = [None] * len(INPUTS)
+        self.valid, self.payload, self.ready = (
+            {name: getattr(dut, f"{name}__{part}") for name in streams}
+            for part in ("valid", "payload", "ready")
+        )
+        self.last: dict[Any, int] = {}
+        for pin in (*self.valid.values(), *self.payload.values(), dut.out__ready):
+            self.write(pin, 0)
+
+    def write(self, pin: Any, value: int) -> None:
+        if self.last.get(pin) != value:
+            pin.value = self.last[pin] = int(value)
 
     def drive(self, drive: Drive) -> None:
-        for position, value in enumerate(drive):
-            if value is not None and value != self.last[position]:
-                self.inputs[position].value = int(value)
-                self.last[position] = value
+        for name, (valid, word) in drive.offers.items():
+            self.write(self.valid[name], valid)
+            if word is not None:
+                self.write(self.payload[name], word)
+        self.write(self.dut.out__ready, drive.out_ready)
 
     def sample(self) -> Sample:
-        dut = self.dut
-        valid = int(dut.out__valid.value)
+        valid = int(self.dut.out__valid.value)
         return Sample(
-            int(dut.job__ready.value),
-            int(dut.side__ready.value),
-            int(dut.top__ready.value),
+            {name: int(pin.value) for name, pin in self.ready.items()},
             valid,
-            dut.out__payload.value.to_unsigned() if valid else 0,
+            self.dut.out__payload.value.to_unsigned() if valid else 0,
         )
 
     async def edge(self) -> None:
@@ -78,10 +75,9 @@ async def _replay(pins: _Pins, stimulus: Stimulus) -> tuple[Observation, int]:
 
 @cocotb.test()
 async def replay(dut: Any) -> None:
-    """Play every stimulus, resetting the array before each."""
-    pins = _Pins(dut)
-    dut.clk.value = 0
-    pins.drive(Drive(0, 0, 0, 0, 0, 0, 0))
+    """Play every stimulus, resetting the unit before each."""
     stimuli = read_stimuli(Path(str(cocotb.plusargs["stimuli"])))
+    dut.clk.value = 0
+    pins = _Pins(dut, stimuli[0].feeds)
     seen = [await _replay(pins, stimulus) for stimulus in stimuli]
     write_observations(Path(str(cocotb.plusargs["observations"])), seen)

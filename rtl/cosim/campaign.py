@@ -1,30 +1,33 @@
 """Co-simulation of one machine at many random points, for the command line and for tests."""
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-import numpy as np
-
-from rtl.cosim.check import difference, expected
-from rtl.cosim.play import Observation, play
-from rtl.cosim.pysim import observe
-from rtl.cosim.stimulus import Point, random_point, stimulus
-from rtl.nm_array import NMArrayCore
+from rtl.cosim import pysim
+from rtl.cosim.check import difference
+from rtl.cosim.play import Observation, Stimulus
+from rtl.cosim.points import draw_points, points_of
+from rtl.export import UnitParams, build_unit, unit_name, units
 from simulator.arch import NMArray
 
-__all__ = ["ENGINES", "CosimReport", "cosimulate", "draw_points"]
+__all__ = ["ENGINES", "CosimReport", "compare", "cosimulate"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CosimReport:
-    """Outcome of a campaign: points played, cycles simulated, and a sentence a mismatch."""
+    """Outcome of a campaign: points played on each unit, cycles, and a sentence a mismatch."""
 
-    points: int
+    points_by_unit: Mapping[str, int]
     cycles: int
     mismatches: tuple[str, ...]
+
+    @property
+    def points(self) -> int:
+        """Points played on all units."""
+        return sum(self.points_by_unit.values())
 
     @property
     def agrees(self) -> bool:
@@ -32,21 +35,19 @@ class CosimReport:
         return not self.mismatches
 
 
-def draw_points(arch: NMArray, points: int, seed: int) -> list[Point]:
-    """Return random points; the i-th depends on the array, `seed` and i alone."""
-    own = int(arch.digest()[:16], 16)
-    return [random_point(arch, np.random.default_rng([own, seed, i])) for i in range(points)]
+def _pysim(
+    params: UnitParams, stimuli: Sequence[Stimulus], directory: Path
+) -> Iterator[Observation]:
+    return pysim.observe(build_unit(params), stimuli)
 
 
-def _pysim(arch: NMArray, points: Sequence[Point], directory: Path) -> Iterator[Observation]:
-    return observe(NMArrayCore(arch), (play(stimulus(point)) for point in points))
-
-
-def _verilator(arch: NMArray, points: Sequence[Point], directory: Path) -> Iterator[Observation]:
+def _verilator(
+    params: UnitParams, stimuli: Sequence[Stimulus], directory: Path
+) -> Iterator[Observation]:
     # cocotb and Verilator are an optional extra, needed from here on only.
     from rtl.cosim import verilated
 
-    return iter(verilated.observe(arch, [stimulus(point) for point in points], directory))
+    return iter(verilated.observe(params, stimuli, directory))
 
 
 ENGINES: Final = {"pysim": _pysim, "verilator": _verilator}
@@ -64,11 +65,13 @@ def cosimulate(
 ) -> CosimReport:
     """Compare the RTL of `arch` with its software model at random points.
 
-    Every point runs one or two jobs of random dataflow, N:M, sizes, masks and stalls, and compares
-    result bits, the cycle of every acceptance, and every counter. `engine` is a name of ENGINES;
-    `directory` receives Verilog, build and logs of "verilator" (a temporary one by default);
-    `on_point` is called with the number of points done. Raises ValueError for an unknown engine
-    or fewer points than 1, ToolError when a tool is missing or fails.
+    The points are dealt out in turn to the array and, if the machine can train, its SORE and its
+    WUVE. Every point runs some jobs of random settings (dataflow, N:M, sizes, learning rate ...),
+    values and stalls, and compares result bits, the cycle of every acceptance, and every counter.
+    `engine` is a name of ENGINES; `directory` receives Verilog, builds and logs of "verilator" (a
+    temporary one by default); `on_point` is called with the number of points done. Raises
+    ValueError for an unknown engine or fewer points than 1, ToolError when a tool is missing or
+    fails.
     """
     if engine not in ENGINES:
         raise ValueError(f"Unknown co-simulation engine {engine!r}; known: {', '.join(ENGINES)}")
@@ -82,6 +85,17 @@ def cosimulate(
     return _campaign(arch, points, seed, engine, directory, on_point)
 
 
+def compare(
+    params: UnitParams, drawn: Sequence[Any], engine: str, directory: Path
+) -> Iterator[tuple[int, str | None]]:
+    """Play points of one unit; yields the cycles of each and its first difference, if any."""
+    kind = points_of(params)
+    observations = ENGINES[engine](params, [kind.stimulus(point) for point in drawn], directory)
+    for point, seen in zip(drawn, observations, strict=True):
+        model = kind.expected(point)
+        yield model.emit[-1] + 1, difference(model, seen)
+
+
 def _campaign(
     arch: NMArray,
     points: int,
@@ -90,16 +104,22 @@ def _campaign(
     directory: Path,
     on_point: Callable[[int], None] | None,
 ) -> CosimReport:
-    drawn = draw_points(arch, points, seed)
+    parts = units(arch)
+    shares = [len(range(turn, points, len(parts))) for turn in range(len(parts))]
     mismatches: list[str] = []
-    cycles = 0
-    observations = ENGINES[engine](arch, drawn, directory)
-    for done, (point, seen) in enumerate(zip(drawn, observations, strict=True), start=1):
-        model = expected(point)
-        cycles += model.emit[-1] + 1
-        found = difference(model, seen)
-        if found:
-            mismatches.append(f"Point {done - 1} of seed {seed} ({point}): {found}")
-        if on_point:
-            on_point(done)
-    return CosimReport(points=points, cycles=cycles, mismatches=tuple(mismatches))
+    cycles = done = 0
+    for unit, share in zip(parts, shares, strict=True):
+        drawn = draw_points(unit, share, seed)
+        played = compare(unit, drawn, engine, directory / unit_name(unit)) if drawn else ()
+        for index, (lasted, found) in enumerate(played):
+            cycles, done = cycles + lasted, done + 1
+            if found:
+                where = f"Point {index} of {unit_name(unit)}, seed {seed} ({drawn[index]})"
+                mismatches.append(f"{where}: {found}")
+            if on_point:
+                on_point(done)
+    return CosimReport(
+        points_by_unit=dict(zip(map(unit_name, parts), shares, strict=True)),
+        cycles=cycles,
+        mismatches=tuple(mismatches),
+    )

@@ -1,6 +1,5 @@
 """What an array must do at a point, from the software model, and the first difference."""
 
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -40,9 +39,11 @@ def expected(point: Point) -> Observation:
     trace = run_sequence(point.jobs, point.beats, point.stalls)
     return Observation(
         outputs=_words(point.jobs[0].arch, trace.outputs),
-        accept_job=tuple(trace.accept_job.tolist()),
-        accept_side=tuple(trace.accept_side.tolist()),
-        accept_top=tuple(trace.accept_top.tolist()),
+        accept={
+            "job": tuple(trace.accept_job.tolist()),
+            "side": tuple(trace.accept_side.tolist()),
+            "top": tuple(trace.accept_top.tolist()),
+        },
         emit=tuple(trace.emit.tolist()),
         counters=_counters(trace),
     )
@@ -59,10 +60,14 @@ def _first(name: str, model: tuple[int, ...], rtl: tuple[int, ...]) -> str | Non
 
 
 def difference(model: Observation, rtl: Observation) -> str | None:
-    """Return the first difference as one sentence, None when both agree."""
-    sequences = [f.name for f in fields(Observation) if f.name != "counters"]
-    for name in sorted(sequences, key="outputs".__eq__):
-        found = _first(name, getattr(model, name), getattr(rtl, name))
+    """Return the first difference as one sentence, None when both agree.
+
+    Compared are the cycles of every acceptance and emission, the result words, and every counter.
+    """
+    sequences = [(f"accept_{name}", model.accept[name], rtl.accept[name]) for name in model.accept]
+    sequences += [("emit", model.emit, rtl.emit), ("outputs", model.outputs, rtl.outputs)]
+    for name, ours, theirs in sequences:
+        found = _first(name, ours, theirs)
         if found:
             return found
     for name, count in model.counters.items():

@@ -1,13 +1,14 @@
-"""Observe the array in Amaranth's own simulator: starts at once, needs no tools."""
+"""Observe a unit in Amaranth's own simulator: starts at once, needs no tools."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
 from amaranth.hdl import ClockDomain, Module, Value
+from amaranth.lib.wiring import In
 from amaranth.sim import Simulator
 
-from rtl.cosim.play import Drive, Observation, Player, Sample
+from rtl.cosim.play import Drive, Observation, Player, Sample, Stimulus, play
 from rtl.unit import Unit
 
 __all__ = ["observe"]
@@ -16,38 +17,29 @@ CLOCK_PERIOD_S = 1e-6
 
 
 class _Ports:
-    """The array's ports as plain values."""
+    """The unit's ports as plain values."""
 
     def __init__(self, dut: Unit) -> None:
-        self.inputs = (
-            dut.job.valid,
-            Value.cast(dut.job.payload),
-            dut.side.valid,
-            Value.cast(dut.side.payload),
-            dut.top.valid,
-            Value.cast(dut.top.payload),
-            dut.out.ready,
-        )
-        self.job_ready, self.side_ready, self.top_ready = (
-            port.ready for port in (dut.job, dut.side, dut.top)
-        )
+        streams = [name for name, port in dut.signature.members.items() if port.flow is In]
+        self.streams = {
+            name: (port.valid, Value.cast(port.payload), port.ready)
+            for name, port in ((name, getattr(dut, name)) for name in streams)
+        }
         self.out_valid, self.out = dut.out.valid, Value.cast(dut.out.payload)
-        self.counters = dut.counters
+        self.out_ready, self.counters = dut.out.ready, dut.counters
 
     def drive(self, ctx: Any, drive: Drive) -> None:
-        for port, value in zip(self.inputs, drive, strict=True):
-            if value is not None:
-                ctx.set(port, int(value))
+        for name, (offered, word) in drive.offers.items():
+            valid, payload, _ = self.streams[name]
+            ctx.set(valid, offered)
+            if word is not None:
+                ctx.set(payload, word)
+        ctx.set(self.out_ready, drive.out_ready)
 
     def sample(self, ctx: Any) -> Sample:
         valid = ctx.get(self.out_valid)
-        return Sample(
-            ctx.get(self.job_ready),
-            ctx.get(self.side_ready),
-            ctx.get(self.top_ready),
-            valid,
-            ctx.get(self.out) if valid else 0,
-        )
+        ready = {name: ctx.get(port) for name, (_, _, port) in self.streams.items()}
+        return Sample(ready, valid, ctx.get(self.out) if valid else 0)
 
 
 async def _observe(ctx: Any, ports: _Ports, reset: Any, player: Player) -> Observation:
@@ -67,8 +59,8 @@ async def _observe(ctx: Any, ports: _Ports, reset: Any, player: Player) -> Obser
         await ctx.tick()
 
 
-def observe(dut: Unit, players: Iterable[Player]) -> Iterator[Observation]:
-    """Run every player on one elaborated array, resetting it before each."""
+def observe(dut: Unit, stimuli: Iterable[Stimulus]) -> Iterator[Observation]:
+    """Play every stimulus on one elaborated unit, resetting it before each."""
     top = Module()
     top.submodules.dut = dut
     domain: Any = ClockDomain("sync")
@@ -79,8 +71,8 @@ def observe(dut: Unit, players: Iterable[Player]) -> Iterator[Observation]:
     found: list[Observation] = []
 
     async def bench(ctx: Any) -> None:
-        for player in players:
-            observation = await _observe(ctx, ports, domain.rst, player)
+        for stimulus in stimuli:
+            observation = await _observe(ctx, ports, domain.rst, play(stimulus))
             found.append(observation)
 
     simulator.add_testbench(bench)

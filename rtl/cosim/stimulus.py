@@ -1,4 +1,4 @@
-"""What one co-simulation point does: jobs, beats and stalls, drawn at random, and as port words."""
+"""What the array does at one point: jobs, beats and stalls, drawn at random, and as port words."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,12 +10,13 @@ from amaranth.lib import data
 from numpy.typing import NDArray
 
 from rtl import shapes
+from rtl.cosim.play import QUIET_CYCLES, Stimulus, feed
 from simulator.arch import ArrayJob, Dataflow, NMArray, Precision
 from simulator.arch.nm_job import fold_rows, overhead_slots
 from simulator.units.nm_array import Stalls
 from simulator.units.nm_beats import Beats, Lanes, gemm_job, pack
 
-__all__ = ["Point", "Stimulus", "random_point", "stimulus"]
+__all__ = ["HALF_CORNERS", "Point", "random_point", "stimulus"]
 
 BUDGET_SLOTS = 150
 """Slots of a random job on a small array."""
@@ -28,9 +29,6 @@ HALF_CORNERS = (
     *(0x7C00, 0xFC00, 0x7E00, 0xFD01),
 )
 """Bits of zeros, subnormals, one, the largest numbers, infinities, quiet and signalling NaN."""
-
-QUIET_CYCLES = 6
-"""Cycles watched after all else, in which nothing more may happen."""
 
 SLACK_CYCLES = 64
 """Cycles beyond the worst case after which a silent array counts as hung."""
@@ -52,25 +50,6 @@ class Point:
         )
         held = sum(int(d.sum()) for d in (self.stalls.side, self.stalls.top, self.stalls.out))
         return f"{jobs}; {held} cycles of delay"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stimulus:
-    """A point as port words and delays in cycles; every simulator plays the same one.
-
-    It is watched for `quiet_cycles` after its last result has left, and given up after
-    `limit_cycles`.
-    """
-
-    jobs: tuple[int, ...]
-    side: tuple[int, ...]
-    top: tuple[int, ...]
-    job_delays: tuple[int, ...]
-    side_delays: tuple[int, ...]
-    top_delays: tuple[int, ...]
-    out_delays: tuple[int, ...]
-    limit_cycles: int
-    quiet_cycles: int = QUIET_CYCLES
 
 
 def _words(bits: NDArray[np.uint8]) -> tuple[int, ...]:
@@ -142,12 +121,17 @@ def stimulus(point: Point) -> Stimulus:
     delays = int(stalls.side.sum() + stalls.top.sum() + stalls.out.sum())
     slots = sum(job.slots for job in point.jobs) + point.jobs[-1].drain_slots
     return Stimulus(
-        jobs=tuple(_job_word(job) for job in point.jobs),
-        side=tuple(word for job, beat in pairs for word in _side_words(job, beat.side)),
-        top=tuple(word for job, beat in pairs for word in _top_words(job, beat.top)),
-        job_delays=(0,) * len(pairs),
-        side_delays=tuple(stalls.side.tolist()),
-        top_delays=tuple(stalls.top.tolist()),
+        feeds={
+            "job": feed([_job_word(job) for job in point.jobs]),
+            "side": feed(
+                [word for job, beat in pairs for word in _side_words(job, beat.side)],
+                stalls.side.tolist(),
+            ),
+            "top": feed(
+                [word for job, beat in pairs for word in _top_words(job, beat.top)],
+                stalls.top.tolist(),
+            ),
+        },
         out_delays=tuple(stalls.out.tolist()),
         limit_cycles=slots + delays + SLACK_CYCLES,
         # The missing vectors of a ragged last block take their slots although no result follows.

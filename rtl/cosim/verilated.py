@@ -12,10 +12,8 @@ from cocotb_tools.runner import Verilator
 
 import rtl
 from rtl.cosim.exchange import read_observations, write_stimuli
-from rtl.cosim.play import Observation
-from rtl.cosim.stimulus import Stimulus
-from rtl.export import export, module_name
-from simulator.arch import NMArray
+from rtl.cosim.play import Observation, Stimulus
+from rtl.export import UnitParams, export, module_name, unit_ports
 
 __all__ = ["ToolError", "build", "observe"]
 
@@ -75,12 +73,12 @@ def _tail(log: Path) -> str:
     return "\n".join(lines[-LOG_LINES:])
 
 
-def build(arch: NMArray, directory: Path) -> _PortsOnly:
-    """Export the array's Verilog into `directory` and compile it; returns the runner.
+def build(params: UnitParams, directory: Path) -> _PortsOnly:
+    """Export the unit's Verilog into `directory` and compile it; returns the runner.
 
     Raises ToolError when a tool is missing or fails.
     """
-    paths = export(arch, directory)
+    paths = export(params, directory)
     ports = directory / f"{paths.module}.vlt"
     ports.write_text(
         f'`verilator_config\npublic_flat_rw -module "{paths.module}" -port "*"\n', encoding="utf-8"
@@ -102,13 +100,13 @@ def build(arch: NMArray, directory: Path) -> _PortsOnly:
     return runner
 
 
-def observe(arch: NMArray, stimuli: Iterable[Stimulus], directory: Path) -> list[Observation]:
-    """Run every stimulus on one compiled array, resetting it before each.
+def observe(params: UnitParams, stimuli: Iterable[Stimulus], directory: Path) -> list[Observation]:
+    """Run every stimulus on one compiled unit, resetting it before each.
 
     `directory` receives the Verilog, the build and the logs. Raises ToolError when a tool fails.
     """
     directory = directory.resolve()
-    runner = build(arch, directory)
+    runner = build(params, directory)
     given, seen = directory / "stimuli.json", directory / "observations.json"
     results, log = directory / "results.xml", directory / "run.log"
     write_stimuli(given, stimuli)
@@ -116,7 +114,7 @@ def observe(arch: NMArray, stimuli: Iterable[Stimulus], directory: Path) -> list
     try:
         runner.test(
             test_module="rtl.cosim.bench",
-            hdl_toplevel=module_name(arch),
+            hdl_toplevel=module_name(params),
             hdl_toplevel_lang="verilog",
             plusargs=[f"+stimuli={given}", f"+observations={seen}"],
             results_xml=str(results),
@@ -125,8 +123,8 @@ def observe(arch: NMArray, stimuli: Iterable[Stimulus], directory: Path) -> list
         total, failed = get_results(results)
     except (RuntimeError, OSError, SystemExit) as error:
         raise ToolError(
-            f"The simulation of {arch.digest()[:12]} failed: {error}\n{_tail(log)}"
+            f"The simulation of {module_name(params)} failed: {error}\n{_tail(log)}"
         ) from error
     if total < 1 or failed:
         raise ToolError(f"{failed} of {total} testbenches failed\n{_tail(log)}")
-    return read_observations(seen)
+    return read_observations(seen, unit_ports(params)["counters"].shape)

@@ -29,9 +29,9 @@ class NMArrayCore(Unit):
     registers only. Reset: synchronous, idle, counters zero.
     """
 
-    def __init__(self, arch: NMArray, *, pe_module: str | None = None) -> None:
+    def __init__(self, arch: NMArray, *, part_module: str | None = None) -> None:
         self.arch = arch
-        self.pe_module = pe_module
+        self.part_module = part_module
         super().__init__(shapes.nm_array(arch))
 
     def elaborate(self, platform: object) -> Module:
@@ -40,7 +40,7 @@ class NMArrayCore(Unit):
         m.submodules.controller = controller = Controller(self.arch)
         m.submodules.side_edge = side_edge = SideEdge(self.arch)
         m.submodules.top_edge = top_edge = TopEdge(self.arch)
-        m.submodules.grid = grid = Grid(self.arch, pe_module=self.pe_module)
+        m.submodules.grid = grid = Grid(self.arch, part_module=self.part_module)
         m.submodules.port = port = ResultPort(self.arch)
         wiring.connect(m, wiring.flipped(self.job), controller.job)
         wiring.connect(m, port.out, wiring.flipped(self.out))

@@ -2,8 +2,8 @@
 
 from typing import Any, assert_never
 
-from amaranth.hdl import ClockSignal, Instance, Module, Mux, ResetSignal, Signal, Value
-from amaranth.lib import data, wiring
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
 from rtl import shapes
@@ -11,7 +11,7 @@ from rtl.nm_array.drain import DrainPace
 from rtl.nm_array.pe import ProcessingElement
 from rtl.nm_array.slots import late
 from rtl.shapes import Mode
-from rtl.unit import Unit
+from rtl.unit import Unit, add_part
 from simulator.arch import Dataflow, NMArray, Precision
 from simulator.arch.nm_job import sum_slots
 
@@ -26,12 +26,12 @@ class Grid(Unit):
     every PE. `full` and `gated` count the slot's multiplier uses a cycle late. The last column's
     result stands in the slot after `emitting`, a column's `rows` ones in those after `draining`.
 
-    With `pe_module` the PEs are instances of a module of that name, elaborated elsewhere once.
+    With `part_module` the PEs are instances of a module of that name, elaborated elsewhere once.
     """
 
-    def __init__(self, arch: NMArray, *, pe_module: str | None = None) -> None:
+    def __init__(self, arch: NMArray, *, part_module: str | None = None) -> None:
         self.arch = arch
-        self.pe_module = pe_module
+        self.part_module = part_module
         super().__init__(
             {
                 "advance": In(1),
@@ -78,20 +78,10 @@ class Grid(Unit):
         return tally
 
     def _place(self, m: Module, row: int, col: int) -> Any:
-        name = f"pe_{row}_{col}"
-        if self.pe_module is None:
-            m.submodules[name] = pe = ProcessingElement(self.arch)
-            return pe
-        # The instance's ports as free signals: nothing of the PE is elaborated here.
-        pe = wiring.Signature(shapes.nm_pe(self.arch)).create(path=(name,))
-        ports = {
-            f"{'i' if member.flow is In else 'o'}_{port}": Value.cast(getattr(pe, port))
-            for port, member in shapes.nm_pe(self.arch).items()
-        }
-        m.submodules[name] = Instance(
-            self.pe_module, i_clk=ClockSignal(), i_rst=ResetSignal(), **ports
+        members, arch = shapes.nm_pe(self.arch), self.arch
+        return add_part(
+            m, f"pe_{row}_{col}", members, lambda: ProcessingElement(arch), self.part_module
         )
-        return pe
 
     def _connect(self, m: Module, pes: list[list[Any]], row: int, col: int) -> None:
         pe = pes[row][col]

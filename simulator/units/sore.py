@@ -24,7 +24,10 @@ Ints = NDArray[np.int64]
 Values = NDArray[Any]
 """float16 or int8."""
 
-DTYPES = {SoreFormat.FP16: np.dtype(np.float16), SoreFormat.INT8: np.dtype(np.int8)}
+DTYPES: dict[SoreFormat, np.dtype[Any]] = {
+    SoreFormat.FP16: np.dtype(np.float16),
+    SoreFormat.INT8: np.dtype(np.int8),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -6,22 +6,36 @@ from dataclasses import replace
 import pytest
 from amaranth.hdl import Module, Mux
 
-import rtl.cosim.campaign as campaign
 import rtl.nm_array.grid as grid
 import rtl.nm_array.pe as pe
+import rtl.wuve
 from rtl.cosim import cosimulate
 from rtl.cosim.check import difference, expected
+from rtl.cosim.points import draw_points
 from rtl.cosim.verilated import ToolError
 from rtl.nm_array.float_sums import FloatSums
 from rtl.nm_array.pe import ProcessingElement
+from rtl.sore import SelectorLane
 from rtl.testing import bare_array
+from rtl.wuve import UpdateLane
 from simulator.arch import Precision
+from simulator.arch.sore import SoreFormat, SoreParams
+from simulator.arch.training_units import TrainingUnits
+from simulator.arch.wuve import WuveParams
 
 pytestmark = pytest.mark.rtl
 
 ARCH = bare_array(2, 2, max_m=4, overlap=True)
 HALF = bare_array(
     2, 1, max_m=4, precision=Precision.FP16, adder_latency=2, interleave=3, overlap=True
+)
+
+TRAINER = replace(
+    ARCH,
+    training=TrainingUnits(
+        sore=SoreParams(lanes=2, max_n=3, max_m=8, value=SoreFormat.INT8),
+        wuve=WuveParams(lanes=1, adder_latency=2, multiplier_latency=1),
+    ),
 )
 
 
@@ -32,6 +46,62 @@ def test_campaign_reports_agreement_and_every_point(arch):
     assert report.agrees
     assert (report.points, done) == (5, [1, 2, 3, 4, 5])
     assert report.cycles > 50
+
+
+def test_campaign_on_a_machine_that_trains_checks_all_its_units():
+    """Points are dealt out to array, SORE and WUVE, whose bits, cycles and counters agree."""
+    report = cosimulate(TRAINER, points=8, seed=1)
+    assert report.mismatches == ()
+    assert report.points_by_unit == {"nm_array": 3, "sore": 3, "wuve": 2}
+    assert report.points == 8
+    assert cosimulate(TRAINER, points=1, seed=1).points_by_unit == {
+        "nm_array": 1,
+        "sore": 0,
+        "wuve": 0,
+    }
+
+
+def test_campaign_on_a_machine_that_cannot_train_checks_its_array():
+    assert cosimulate(ARCH, points=2, seed=1).points_by_unit == {"nm_array": 2}
+
+
+class LateTies(SelectorLane):
+    """A lane that pushes the earliest of equal values out, not the latest."""
+
+    def _smaller(self, m: Module, left, right):
+        return super()._smaller(m, right, left)
+
+
+def test_campaign_finds_a_broken_selector(monkeypatch):
+    monkeypatch.setattr("rtl.sore.SelectorLane", LateTies)
+    report = cosimulate(TRAINER, points=15, seed=2)
+    assert all(" of sore, seed 2 (" in found for found in report.mismatches)
+    assert re.search(r"outputs\[\d+\]: model 0x\w+, RTL 0x\w+", report.mismatches[0])
+
+
+class HastyLane(UpdateLane):
+    """A lane that adds the learning step instead of taking it off."""
+
+    def _add(self, m: Module, name, a, b):
+        return super()._add(m, name, a, b ^ (int(name == "weight") << 31))
+
+
+def test_campaign_finds_a_broken_update(monkeypatch):
+    monkeypatch.setattr("rtl.wuve.UpdateLane", HastyLane)
+    report = cosimulate(TRAINER, points=9, seed=2)
+    assert report.mismatches
+    assert all(" of wuve, seed 2 (" in found for found in report.mismatches)
+    assert all("outputs[" in found for found in report.mismatches)
+
+
+def test_campaign_finds_a_late_update(monkeypatch):
+    late = rtl.wuve.delayed_valid
+    monkeypatch.setattr(
+        "rtl.wuve.delayed_valid",
+        lambda m, advance, valid, slots: late(m, advance, valid, slots + 1),
+    )
+    report = cosimulate(TRAINER, points=3, seed=2)
+    assert re.search(r"of wuve, .*: (emit|accept_\w+)\[\d+\]: model \d+", report.mismatches[0])
 
 
 def test_campaign_is_a_function_of_its_seed():
@@ -76,18 +146,21 @@ def test_campaign_finds_a_broken_float_element(monkeypatch):
     [
         ({"outputs": (7,)}, r"outputs\[0\]: model 0x"),
         ({"emit": ()}, r"emit: model has \d+, RTL 0"),
-        ({"accept_side": (99,)}, r"accept_side\[0\]: model \d+, RTL 99"),
+        (
+            {"accept": {"job": (-1,), "side": (99,), "top": ()}},
+            r"accept_side\[0\]: model \d+, RTL 99",
+        ),
     ],
 )
 def test_difference_names_the_first_mismatch(change, sentence):
-    (point,) = campaign.draw_points(ARCH, 1, 0)
+    (point,) = draw_points(ARCH, 1, 0)
     model = expected(point)
     found = difference(model, replace(model, **change))
     assert re.match(sentence, found)
 
 
 def test_difference_compares_every_counter():
-    (point,) = campaign.draw_points(ARCH, 1, 0)
+    (point,) = draw_points(ARCH, 1, 0)
     model = expected(point)
     for name, count in model.counters.items():
         wrong = replace(model, counters={**model.counters, name: count + 1})
@@ -114,6 +187,6 @@ def test_missing_verilator_is_named(monkeypatch, tmp_path):
 
 @pytest.mark.cocotb
 def test_failing_build_shows_the_log(monkeypatch, tmp_path):
-    monkeypatch.setattr("rtl.export.verilog_text", lambda arch: "module broken(")
+    monkeypatch.setattr("rtl.export.verilog_text", lambda params: "module broken(")
     with pytest.raises(ToolError, match=r"Verilator could not build nm_array_[0-9a-f]{12}: .*\n"):
         cosimulate(ARCH, points=1, seed=0, engine="verilator", directory=tmp_path)

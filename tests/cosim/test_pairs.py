@@ -1,16 +1,20 @@
-"""Every pair: result bits, every acceptance's cycle and every counter equal, without tolerance."""
+"""Every pair agrees at random points, without tolerance: array, PE (a 1x1 array), SORE and WUVE.
+
+An agreement compares, of the software model and the RTL, every word of the results bit for bit,
+the cycle in which every job, every operand beat and every result beat is accepted, and every
+counter: without stalls, under steady back-pressure and under random stalls of all streams.
+"""
 
 import numpy as np
 import pytest
 
-from rtl.cosim.campaign import draw_points
-from rtl.cosim.check import difference
-from rtl.cosim.pysim import observe
-from rtl.cosim.stimulus import stimulus
-from rtl.cosim.verilated import observe as observe_verilated
+from rtl.cosim.campaign import compare
+from rtl.cosim.points import draw_points
 from rtl.testing import PAIRS, VERILATED, Pair, bare_array
-from simulator.arch import Dataflow, Precision
+from simulator.arch import Dataflow, NMArray, Precision
 from simulator.arch.nm_job import drain_wait_slots
+from simulator.arch.sore import SoreFormat, SoreParams
+from simulator.arch.wuve import WuveParams
 from simulator.units.nm_array import run_sequence
 
 SEED = 20
@@ -18,86 +22,160 @@ POINTS = 10
 HALF_POINTS = 4
 """Points of an fp16 array in Amaranth's own simulator, which is slow on adders."""
 
-VERILATED_POINTS = 40
+VERILATED_POINTS = 60
 
 
-def played(pair, points):
-    dut = pair.dut(pair.params)
-    return list(observe(dut, [pair.drive(stimulus(point)) for point in points]))
+def disagreements(params, points, engine, directory):
+    """Return a sentence for every point at which bits, cycles or counters differ."""
+    played = list(compare(params, points, engine, directory))
+    assert len(played) == len(points)
+    return [f"{p}: {found}" for p, (_, found) in zip(points, played, strict=True) if found]
 
 
-def assert_agreement(pair, points, observations):
-    assert len(observations) == len(points)
-    for point, seen in zip(points, observations, strict=True):
-        found = difference(pair.model(point), seen)
-        assert found is None, f"{point}: {found}"
-
-
-def few_points(arch):
-    points = POINTS if arch.precision is Precision.INT8 else HALF_POINTS
-    return draw_points(arch, points, SEED)
+def few_points(params):
+    slow = isinstance(params, NMArray) and params.precision is Precision.FP16
+    return draw_points(params, HALF_POINTS if slow else POINTS, SEED)
 
 
 @pytest.mark.rtl
 @pytest.mark.parametrize("pair", PAIRS, ids=str)
-def test_pair_agrees_in_amaranths_simulator(pair):
-    points = few_points(pair.params)
-    assert_agreement(pair, points, played(pair, points))
+def test_pair_agrees_in_amaranths_simulator(pair, tmp_path):
+    """Bits, cycles of all acceptances and counters of the Amaranth design equal the model's."""
+    assert disagreements(pair.params, few_points(pair.params), "pysim", tmp_path) == []
 
 
 @pytest.mark.rtl
 @pytest.mark.cocotb
 @pytest.mark.parametrize("pair", VERILATED, ids=str)
 def test_pair_agrees_under_verilator_and_cocotb(pair, tmp_path):
+    """Bits, cycles of all acceptances and counters of the exported Verilog equal the model's."""
     points = draw_points(pair.params, VERILATED_POINTS, SEED)
-    stimuli = [stimulus(point) for point in points]
-    assert_agreement(pair, points, observe_verilated(pair.params, stimuli, tmp_path))
+    assert disagreements(pair.params, points, "verilator", tmp_path) == []
 
 
 @pytest.mark.long
 @pytest.mark.rtl
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("pair", PAIRS, ids=str)
-def test_pair_agrees_at_many_points(pair):
+def test_pair_agrees_at_many_points_in_amaranths_simulator(pair, tmp_path):
+    """The short test's comparison, at 400 other points of every pair."""
     points = draw_points(pair.params, 400, SEED + 1)
-    assert_agreement(pair, points, played(pair, points))
+    assert disagreements(pair.params, points, "pysim", tmp_path) == []
+
+
+LARGE = (
+    bare_array(8, 8, max_m=16, macs_per_pe=1),
+    bare_array(5, 7, max_m=12, macs_per_pe=5, overlap=True),
+    bare_array(16, 16, max_m=8, macs_per_pe=2, overlap=True),
+    bare_array(
+        8, 8, max_m=8, precision=Precision.FP16, adder_latency=6, interleave=8, overlap=True
+    ),
+    bare_array(7, 5, max_m=4, precision=Precision.FP16, adder_latency=4, interleave=2),
+    SoreParams(lanes=32, max_n=16, max_m=16),
+    WuveParams(lanes=16, adder_latency=7, multiplier_latency=4),
+)
 
 
 @pytest.mark.long
 @pytest.mark.rtl
 @pytest.mark.cocotb
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize(
-    "arch",
-    [
-        bare_array(8, 8, max_m=16, macs_per_pe=1),
-        bare_array(5, 7, max_m=12, macs_per_pe=5, overlap=True),
-        bare_array(16, 16, max_m=8, macs_per_pe=2, overlap=True),
-        bare_array(
-            8,
-            8,
-            max_m=8,
-            precision=Precision.FP16,
-            adder_latency=6,
-            interleave=8,
-            overlap=True,
-        ),
-        bare_array(7, 5, max_m=4, precision=Precision.FP16, adder_latency=4, interleave=2),
-    ],
-    ids=lambda arch: str(Pair(params=arch)),
-)
-def test_large_array_agrees_at_many_points_under_verilator(arch, tmp_path):
-    points = draw_points(arch, 500, SEED + 2)
-    stimuli = [stimulus(point) for point in points]
-    assert_agreement(Pair(params=arch), points, observe_verilated(arch, stimuli, tmp_path))
+@pytest.mark.parametrize("params", LARGE, ids=lambda params: str(Pair(params=params)))
+def test_large_unit_agrees_at_many_points_under_verilator_and_cocotb(params, tmp_path):
+    """The short test's comparison, at 500 points of sizes that are built."""
+    points = draw_points(params, 500, SEED + 2)
+    assert disagreements(params, points, "verilator", tmp_path) == []
+
+
+STRUCTURES = 50
+"""Random structures of each kind in the long profile, in Amaranth's simulator: no build each."""
+
+STRUCTURE_POINTS = 12
+
+
+def random_array(rng, most_side):
+    rows, cols = (int(side) for side in rng.integers(1, most_side, 2, endpoint=True))
+    max_m = int(rng.integers(1, 17))
+    overlap = bool(rng.integers(2))
+    if rng.random() < 0.5:
+        macs = int(rng.integers(1, max_m, endpoint=True))
+        return bare_array(rows, cols, max_m=max_m, macs_per_pe=macs, overlap=overlap)
+    latency, interleave = (int(depth) for depth in rng.integers(1, 8, 2))
+    return bare_array(
+        rows,
+        cols,
+        max_m=max_m,
+        precision=Precision.FP16,
+        adder_latency=latency,
+        interleave=interleave,
+        overlap=overlap,
+    )
+
+
+def random_pe(rng):
+    return random_array(rng, 1)
+
+
+def random_small_array(rng):
+    return random_array(rng, 4)
+
+
+def random_sore(rng):
+    max_m = int(rng.integers(1, 33))
+    return SoreParams(
+        lanes=int(rng.integers(1, 5)),
+        max_n=int(rng.integers(1, max_m, endpoint=True)),
+        max_m=max_m,
+        value=SoreFormat(rng.choice(["fp16", "int8"])),
+    )
+
+
+def random_wuve(rng):
+    return WuveParams(
+        lanes=int(rng.integers(1, 4)),
+        adder_latency=int(rng.integers(1, 13)),
+        multiplier_latency=int(rng.integers(1, 9)),
+    )
+
+
+@pytest.mark.long
+@pytest.mark.rtl
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("seed", range(STRUCTURES))
+@pytest.mark.parametrize("structure", [random_pe, random_small_array, random_sore, random_wuve])
+def test_unit_of_random_structure_agrees_in_amaranths_simulator(structure, seed, tmp_path):
+    """The short test's comparison, at 600 points of 50 random structures of each kind of unit."""
+    params = structure(np.random.default_rng([SEED, seed]))
+    points = draw_points(params, STRUCTURE_POINTS, SEED + 3)
+    assert disagreements(params, points, "pysim", tmp_path) == []
+
+
+def kind(params):
+    if isinstance(params, NMArray):
+        return "pe" if params.pes == 1 else "array"
+    return type(params).__name__
+
+
+def test_every_kind_of_unit_has_at_least_a_hundred_points():
+    """The default run has 100 random points of PE, array, SORE and WUVE each; the long one 500."""
+    points = dict.fromkeys(("pe", "array", "SoreParams", "WuveParams"), 0)
+    for pair in PAIRS:
+        points[kind(pair.params)] += len(few_points(pair.params))
+    for pair in VERILATED:
+        points[kind(pair.params)] += VERILATED_POINTS
+    assert min(points.values()) >= 100
+    assert STRUCTURES * STRUCTURE_POINTS >= 500
+
+
+ARRAYS = [pair for pair in PAIRS if isinstance(pair.params, NMArray)]
 
 
 def drawn_points():
-    return [point for pair in PAIRS for point in few_points(pair.params)]
+    return [point for pair in ARRAYS for point in few_points(pair.params)]
 
 
 def half_points():
-    halves = [pair.params for pair in PAIRS if pair.params.precision is Precision.FP16]
+    halves = [pair.params for pair in ARRAYS if pair.params.precision is Precision.FP16]
     return [point for arch in halves for point in few_points(arch)]
 
 
@@ -130,13 +208,13 @@ def test_fp16_points_reach_every_corner():
     assert wanted <= reached
 
 
-def test_points_are_many_and_structures_are_distinct():
-    assert len(drawn_points()) >= 200
+def test_structures_are_distinct_and_builds_few():
+    """No structural point is checked twice, and a default run compiles ten units."""
     assert len({pair.params for pair in PAIRS}) == len(PAIRS) >= 24
-    halves = [pair for pair in VERILATED if pair.params.precision is Precision.FP16]
-    assert len(VERILATED) - len(halves) <= 6
-    assert len(halves) <= 2
-    assert (8, 8) in {(pair.params.rows, pair.params.cols) for pair in VERILATED}
+    assert len({pair.params for pair in VERILATED}) == len(VERILATED) <= 10
+    assert {"8x8-m8-q2-overlap", "sore-5x8of16-fp16", "wuve-3-add4-mul2"} <= set(
+        map(str, VERILATED)
+    )
 
 
 def corners(point):

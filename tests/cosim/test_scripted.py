@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rtl.cosim.check import difference, expected
-from rtl.cosim.play import play
+from rtl.cosim.play import feed
 from rtl.cosim.pysim import observe
 from rtl.cosim.stimulus import Point, stimulus
 from rtl.nm_array import NMArrayCore
@@ -39,7 +39,7 @@ def point(*products, stalls=None):
 
 
 def seen(arch, *stimuli):
-    return list(observe(NMArrayCore(arch), [play(each) for each in stimuli]))
+    return list(observe(NMArrayCore(arch), stimuli))
 
 
 def half_array(rows, cols, latency, interleave, **rest):
@@ -98,7 +98,7 @@ def test_jobs_of_any_two_dataflows_follow_without_a_gap(arch):
     for each, rtl in zip(points, seen(arch, *map(stimulus, points)), strict=True):
         assert difference(expected(each), rtl) is None
         starts = np.cumsum([job.slots for job in each.jobs])
-        assert rtl.accept_job == (-1, *(starts[:-1] - 1))
+        assert rtl.accept["job"] == (-1, *(starts[:-1] - 1))
 
 
 @pytest.mark.parametrize(("latency", "interleave"), [(1, 4), (2, 4), (1, 2), (3, 2)])
@@ -184,7 +184,7 @@ def test_beat_taken_while_the_array_waits_is_not_offered_again():
     (rtl,) = seen(arch, stimulus(slow))
     assert difference(expected(slow), rtl) is None
     assert len(rtl.emit) == 6
-    assert rtl.emit[1] < rtl.accept_side[3] < rtl.emit[3]
+    assert rtl.emit[1] < rtl.accept["side"][3] < rtl.emit[3]
 
 
 def test_late_job_starts_after_an_idle_gap():
@@ -192,15 +192,17 @@ def test_late_job_starts_after_an_idle_gap():
     first, second = product(arch, Dataflow.OS), product(arch, Dataflow.WS)
     both = point(first, second)
     model, gap = expected(both), 50
-    late = replace(stimulus(both), job_delays=(0, first[0].slots - 1 + gap))
+    prompt = stimulus(both)
+    jobs = feed(prompt.feeds["job"].words, (0, first[0].slots - 1 + gap))
+    late = replace(prompt, feeds={**prompt.feeds, "job": jobs})
     (rtl,) = seen(arch, late)
     assert rtl.outputs == model.outputs
     assert rtl.counters == model.counters
-    assert rtl.accept_job == (-1, model.accept_job[1] + gap)
+    assert rtl.accept["job"] == (-1, model.accept["job"][1] + gap)
     own = len(first[1].top.valid)
-    assert rtl.accept_top == (
-        *model.accept_top[:own],
-        *(cycle + gap for cycle in model.accept_top[own:]),
+    assert rtl.accept["top"] == (
+        *model.accept["top"][:own],
+        *(cycle + gap for cycle in model.accept["top"][own:]),
     )
 
 

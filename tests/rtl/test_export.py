@@ -2,12 +2,16 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
 from rtl import export as export_module
-from rtl.export import export, module_name, verilog_text
+from rtl.export import export, module_name, units, verilog_text
 from rtl.testing import bare_array
+from simulator.arch.sore import SoreParams
+from simulator.arch.training_units import TrainingUnits
+from simulator.arch.wuve import WuveParams
 
 pytestmark = pytest.mark.rtl
 
@@ -38,6 +42,45 @@ def test_export_describes_every_port(exported):
     assert ports["top__payload"] == {"direction": "input", "bits": 3 * (1 + 3 * 10)}
     assert ports["out__payload"] == {"direction": "output", "bits": 3 * 32}
     assert ports["side__ready"] == {"direction": "output", "bits": 1}
+
+
+@pytest.mark.parametrize(
+    ("params", "name", "lane", "beats"),
+    [
+        (SoreParams(lanes=3, max_n=2, max_m=8), "sore", "sore_lane", (3 * 16, 3 * (16 + 3))),
+        (
+            WuveParams(lanes=3, adder_latency=2, multiplier_latency=1),
+            "wuve",
+            "wuve_lane",
+            (3 * 80, 3 * 80),
+        ),
+    ],
+    ids=["sore", "wuve"],
+)
+def test_export_of_training_units_is_traceable_and_elaborates_a_lane_once(
+    params, name, lane, beats, tmp_path
+):
+    """SORE's and WUVE's Verilog carries its digest, names its ports, and has one lane module."""
+    paths = export(params, tmp_path)
+    text, described = paths.verilog.read_text(), json.loads(paths.parameters.read_text())
+    short = params.digest()[:12]
+    assert paths.module == module_name(params) == f"{name}_{short}"
+    assert text.count(f'(* sparseloom_digest = "{params.digest()}" *)\nmodule ') == 2
+    assert described["parameters"] == params.to_json()
+    ports = described["ports"]
+    assert (ports["side__payload"]["bits"], ports["out__payload"]["bits"]) == beats
+    assert "top__payload" not in ports
+    assert text.count(f"module {lane}_{short}(") == 1
+    assert len(re.findall(rf"^ *{lane}_{short} lane_\d \(", text, re.M)) == params.lanes
+
+
+def test_units_of_a_machine_are_its_array_and_what_it_trains_with():
+    """A machine without training units has its array alone."""
+    sore = SoreParams(lanes=1, max_n=1, max_m=4)
+    wuve = WuveParams(lanes=1, adder_latency=1, multiplier_latency=1)
+    trainer = replace(ARCH, training=TrainingUnits(sore=sore, wuve=wuve))
+    assert units(ARCH) == (ARCH,)
+    assert units(trainer) == (trainer, sore, wuve)
 
 
 def test_export_elaborates_the_element_once(exported):

@@ -156,14 +156,36 @@ def test_cosim_agreement_exits_zero(command, machine):
     assert answer["cycles"] > 0
 
 
+TRAINING = {
+    "sore": {"lanes": 1, "max_n": 2, "max_m": 8},
+    "wuve": {"lanes": 1, "adder_latency": 1, "multiplier_latency": 1},
+}
+
+
+def test_rtl_and_cosim_cover_the_units_of_training(command, machine):
+    """Verilog of array, SORE and WUVE is written, and points of all three are played."""
+    path = machine(rows=2, cols=2, training=TRAINING)
+    code, out, _ = command("rtl", "--arch", path, "--out", "verilog", "--json")
+    answer = json.loads(out)
+    assert code == 0
+    assert [name.rpartition("_")[0] for name in answer["modules"]] == ["nm_array", "sore", "wuve"]
+    assert len(answer["files"]) == 6
+    code, out, _ = command("cosim", "--arch", path, "--points", 5, "--json")
+    answer = json.loads(out)
+    assert (code, answer["agrees"], answer["points"]) == (0, True, 5)
+    assert answer["points_by_unit"] == {"nm_array": 2, "sore": 2, "wuve": 1}
+
+
 def test_cosim_disagreement_is_shown_and_exits_one(command, monkeypatch):
     import rtl.cosim
 
-    found = rtl.cosim.CosimReport(points=1, cycles=9, mismatches=("Point 0: cycle 3, not 4",))
+    found = rtl.cosim.CosimReport(
+        points_by_unit={"nm_array": 1}, cycles=9, mismatches=("Point 0: cycle 3, not 4",)
+    )
     monkeypatch.setattr(rtl.cosim, "cosimulate", lambda *_args, **_kwargs: found)
     code, out, _ = command("cosim", "--arch", "nm-tiny", "--points", 1)
     assert code == 1
-    assert "differ on 1 points" in out
+    assert "differ on 1 points (nm_array 1)" in out
     assert "Point 0: cycle 3, not 4" in out
 
 

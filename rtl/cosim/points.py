@@ -1,0 +1,47 @@
+"""How each kind of unit is checked: random points, their port words, and what the model expects."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from rtl.cosim.check import expected
+from rtl.cosim.play import Observation, Stimulus
+from rtl.cosim.sore_points import random_sore_point, sore_expected, sore_stimulus
+from rtl.cosim.stimulus import random_point, stimulus
+from rtl.cosim.wuve_points import random_wuve_point, wuve_expected, wuve_stimulus
+from rtl.export import UnitParams
+from simulator.arch import NMArray
+from simulator.arch.sore import SoreParams
+from simulator.arch.wuve import WuveParams
+
+__all__ = ["POINTS", "Points", "draw_points", "points_of"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Points:
+    """The points of one kind of unit; `str(point)` is its line in a report."""
+
+    draw: Callable[[Any, np.random.Generator], Any]
+    stimulus: Callable[[Any], Stimulus]
+    expected: Callable[[Any], Observation]
+
+
+POINTS: Final[Mapping[type, Points]] = {
+    NMArray: Points(draw=random_point, stimulus=stimulus, expected=expected),
+    SoreParams: Points(draw=random_sore_point, stimulus=sore_stimulus, expected=sore_expected),
+    WuveParams: Points(draw=random_wuve_point, stimulus=wuve_stimulus, expected=wuve_expected),
+}
+"""By the type of a unit's parameters."""
+
+
+def points_of(params: UnitParams) -> Points:
+    """Return how the unit is checked."""
+    return POINTS[type(params)]
+
+
+def draw_points(params: UnitParams, points: int, seed: int) -> list[Any]:
+    """Return random points; the i-th depends on the unit, `seed` and i alone."""
+    own, draw = int(params.digest()[:16], 16), points_of(params).draw
+    return [draw(params, np.random.default_rng([own, seed, i])) for i in range(points)]
