@@ -1,4 +1,4 @@
-"""Verilog export of the array, SORE and WUVE, traceable to their parameters."""
+"""Verilog export of the array, SORE, WUVE and the MPE, traceable to their parameters."""
 
 import json
 import os
@@ -14,11 +14,13 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 
 from rtl import shapes
+from rtl.dsp_chain import Mpe, Vpu, mpe_ports
 from rtl.nm_array import NMArrayCore, ProcessingElement
 from rtl.sore import SelectorLane, Sore, sore_ports
 from rtl.unit import Unit
 from rtl.wuve import UpdateLane, Wuve, wuve_ports
 from simulator.arch import NMArray
+from simulator.arch.dsp_cells import MpeParams
 from simulator.arch.sore import SoreParams
 from simulator.arch.wuve import WuveParams
 
@@ -34,7 +36,7 @@ __all__ = [
     "verilog_text",
 ]
 
-UnitParams = NMArray | SoreParams | WuveParams
+UnitParams = NMArray | SoreParams | WuveParams | MpeParams
 """Parameters of one unit that has RTL."""
 
 NAME_DIGITS = 12
@@ -75,6 +77,13 @@ _KINDS: Final[Mapping[type, _Kind]] = {
     WuveParams: _Kind(
         name="wuve", ports=wuve_ports, core=Wuve, part_name="wuve_lane", part=UpdateLane
     ),
+    MpeParams: _Kind(
+        name="mpe",
+        ports=mpe_ports,
+        core=Mpe,
+        part_name="vpu",
+        part=lambda params: Vpu(params.chain),
+    ),
 }
 
 
@@ -84,7 +93,7 @@ def units(arch: NMArray) -> tuple[UnitParams, ...]:
 
 
 def unit_name(params: UnitParams) -> str:
-    """Return the unit's name: nm_array, sore or wuve."""
+    """Return the unit's name: nm_array, sore, wuve or mpe."""
     return _KINDS[type(params)].name
 
 

@@ -8,6 +8,7 @@ from typing import Final, assert_never
 
 from rtl.export import UnitParams
 from simulator.arch import BufferParams, DramParams, NMArray, Precision
+from simulator.arch.dsp_cells import ChainParams, DspSlice, MpeParams
 from simulator.arch.sore import SoreFormat, SoreParams
 from simulator.arch.wuve import WuveParams
 
@@ -32,6 +33,9 @@ class Pair:
                 return f"sore-{lanes}x{n}of{m}-{value}"
             case WuveParams(lanes=lanes, adder_latency=adder, multiplier_latency=multiplier):
                 return f"wuve-{lanes}-add{adder}-mul{multiplier}"
+            case MpeParams(chain=chain, vpus=vpus, mpus=mpus):
+                range_ = "" if chain.full_range else "-without-128"
+                return f"mpe-{mpus}x{vpus}x{chain.stages}by{chain.group}-{chain.dsp}{range_}"
             case _:
                 assert_never(self.params)
 
@@ -102,6 +106,22 @@ def _wuve(lanes: int, adder: int, multiplier: int) -> Pair:
     return Pair(params=WuveParams(lanes=lanes, adder_latency=adder, multiplier_latency=multiplier))
 
 
+def _mpe(
+    stages: int,
+    group: int,
+    load_groups: int,
+    vpus: int,
+    mpus: int,
+    *,
+    full_range: bool = True,
+    dsp: DspSlice = DspSlice.DSP48E2,
+) -> Pair:
+    chain = ChainParams(
+        stages=stages, group=group, load_groups=load_groups, full_range=full_range, dsp=dsp
+    )
+    return Pair(params=MpeParams(chain=chain, vpus=vpus, mpus=mpus, depth=4))
+
+
 PAIRS: Final = (
     _pair(1, 1, 1, 1),
     _pair(1, 1, 1, 1, overlap=True),
@@ -154,6 +174,12 @@ PAIRS: Final = (
     _wuve(2, 1, 3),
     _wuve(1, 4, 2),
     _wuve(1, 9, 5),
+    _mpe(2, 2, 1, 1, 1),
+    _mpe(4, 1, 2, 2, 2),
+    _mpe(8, 4, 2, 1, 3, full_range=False),
+    _mpe(12, 3, 4, 1, 1, dsp=DspSlice.DSP58),
+    _mpe(16, 2, 2, 1, 1),
+    _mpe(32, 2, 16, 1, 1, full_range=False),
 )
 """Structural points small enough for Amaranth's own simulator."""
 
@@ -168,5 +194,6 @@ VERILATED: Final = (
     _floats(1, 1, 7, 3, 5, overlap=True),
     _sore(5, 8, 16, "fp16"),
     _wuve(3, 4, 2),
+    _mpe(16, 2, 4, 1, 2),
 )
 """Structural points whose exported Verilog is compiled and checked."""

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from rtl.cosim.chain_points import chain_expected, chain_stimulus, random_chain_point
 from rtl.cosim.check import expected
 from rtl.cosim.play import Observation, Stimulus
 from rtl.cosim.sore_points import random_sore_point, sore_expected, sore_stimulus
@@ -13,6 +14,7 @@ from rtl.cosim.stimulus import random_point, stimulus
 from rtl.cosim.wuve_points import random_wuve_point, wuve_expected, wuve_stimulus
 from rtl.export import UnitParams
 from simulator.arch import NMArray
+from simulator.arch.dsp_cells import MpeParams
 from simulator.arch.sore import SoreParams
 from simulator.arch.wuve import WuveParams
 
@@ -32,6 +34,7 @@ POINTS: Final[Mapping[type, Points]] = {
     NMArray: Points(draw=random_point, stimulus=stimulus, expected=expected),
     SoreParams: Points(draw=random_sore_point, stimulus=sore_stimulus, expected=sore_expected),
     WuveParams: Points(draw=random_wuve_point, stimulus=wuve_stimulus, expected=wuve_expected),
+    MpeParams: Points(draw=random_chain_point, stimulus=chain_stimulus, expected=chain_expected),
 }
 """By the type of a unit's parameters."""
 
