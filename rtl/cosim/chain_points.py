@@ -1,30 +1,34 @@
 """What an MPE does at a point: jobs, beats and stalls, drawn at random, as words, and expected."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rtl.cosim.one_stream import setting_word
-from rtl.cosim.play import Observation, Stimulus, feed
+from rtl.cosim.play import Observation, Stimulus
+from rtl.cosim.slot_points import (
+    delay_cycles,
+    packed_words,
+    random_slot_stalls,
+    slot_observation,
+    slot_stimulus,
+)
 from rtl.dsp_chain.shapes import chain_job
 from simulator.arch.dsp_cells import CANDIDATES, KEPT, TOKENS, ChainJob, ChainParams, MpeParams
 from simulator.units.dsp_chain import (
     ChainBeats,
     ChainResults,
-    ChainStalls,
     ChainTrace,
+    beat_slots,
     pack_product,
     plan_job,
     run_sequence,
 )
 from simulator.units.dsp_rows import RowPlan, place_rows
+from simulator.units.slot_streams import SlotStalls, no_stalls
 
 __all__ = ["ChainPoint", "chain_expected", "chain_stimulus", "random_chain_point"]
-
-SLACK_CYCLES = 100
-"""Cycles a job may take beyond its slots and delays before a silent MPE counts as hung."""
 
 MOST_SLOTS = 80
 """Slots of a random job, about."""
@@ -38,7 +42,7 @@ class ChainPoint:
 
     jobs: tuple[ChainJob, ...]
     beats: tuple[ChainBeats, ...]
-    stalls: ChainStalls
+    stalls: SlotStalls
 
     def __str__(self) -> str:
         """Return one line for a report."""
@@ -46,38 +50,22 @@ class ChainPoint:
             f"{job.mode} {job.tokens} tokens {job.tiles} tiles {job.groups} groups"
             for job in self.jobs
         )
-        held = sum(int(d.sum()) for d in (self.stalls.side, self.stalls.top, self.stalls.out))
-        return f"{jobs}; {held} cycles of delay"
-
-
-def _words(fields: list[tuple[NDArray[Any], int]]) -> tuple[int, ...]:
-    """Return one word a beat from items side by side, each of some fields, lowest first.
-
-    A field is its values [beats, items], of which the low bits count, and its width.
-    """
-    beats = len(fields[0][0])
-    bits = [
-        (values.reshape(beats, -1, 1).astype(np.int64) >> np.arange(width)) & 1
-        for values, width in fields
-    ]
-    rows = np.concatenate(bits, axis=2).astype(np.uint8).reshape(beats, -1)
-    packed = np.packbits(rows, axis=1, bitorder="little")
-    return tuple(int.from_bytes(row.tobytes(), "little") for row in packed)
+        return f"{jobs}; {delay_cycles(self.stalls)} cycles of delay"
 
 
 def _side(job: ChainJob, beats: ChainBeats) -> tuple[int, ...]:
-    return _words([(beats.act, 8)])
+    return packed_words([(beats.act, 8)])
 
 
 def _top(job: ChainJob, beats: ChainBeats) -> tuple[int, ...]:
-    pairs = _words([(beats.value, 8), (beats.index, 4)])
-    cuts = _words([(beats.cut, 1)])
+    pairs = packed_words([(beats.value, 8), (beats.index, 4)])
+    cuts = packed_words([(beats.cut, 1)])
     width = 12 * int(np.prod(beats.value.shape[1:]))
     return tuple(low | high << width for low, high in zip(pairs, cuts, strict=True))
 
 
 def _out(params: MpeParams, results: ChainResults) -> tuple[int, ...]:
-    sums, valid = _words([(results.sums, 32)]), _words([(results.valid, 1)])
+    sums, valid = packed_words([(results.sums, 32)]), packed_words([(results.valid, 1)])
     width = 32 * TOKENS * params.lanes
     return tuple(low | high << width for low, high in zip(sums, valid, strict=True))
 
@@ -88,47 +76,37 @@ def _job_word(job: ChainJob) -> int:
 
 def chain_stimulus(point: ChainPoint) -> Stimulus:
     """Return the point as port words; jobs are offered at once."""
-    stalls, pairs = point.stalls, list(zip(point.jobs, point.beats, strict=True))
-    waits = sum(int(delays.sum()) for delays in (stalls.side, stalls.top, stalls.out))
-    return Stimulus(
-        feeds={
-            "job": feed([_job_word(job) for job in point.jobs]),
-            "side": feed([w for pair in pairs for w in _side(*pair)], stalls.side.tolist()),
-            "top": feed([w for pair in pairs for w in _top(*pair)], stalls.top.tolist()),
-        },
-        out_delays=tuple(stalls.out.tolist()),
-        limit_cycles=sum(job.cycles + SLACK_CYCLES for job in point.jobs) + waits,
+    pairs = list(zip(point.jobs, point.beats, strict=True))
+    return slot_stimulus(
+        [_job_word(job) for job in point.jobs],
+        [word for pair in pairs for word in _side(*pair)],
+        [word for pair in pairs for word in _top(*pair)],
+        point.stalls,
+        sum(job.cycles for job in point.jobs),
     )
 
 
 def _counters(trace: ChainTrace) -> dict[str, int]:
+    passage, counts = trace.passage, trace.counts
     return {
-        "cycles": trace.cycles,
-        "stall_side": trace.stall_side,
-        "stall_top": trace.stall_top,
-        "stall_out": trace.stall_out,
-        "mac_full": trace.counts["dsp", "mac", "full"],
-        "mac_gated": trace.counts["dsp", "mac", "gated"],
-        "side_beats": trace.counts["side", "beat", "full"],
-        "top_beats": trace.counts["top", "beat", "full"],
-        "out_beats": trace.counts["out", "beat", "full"],
-        "out_lanes": trace.counts["out", "lane", "full"],
+        "cycles": passage.cycles,
+        "stall_side": passage.stall_side,
+        "stall_top": passage.stall_top,
+        "stall_out": passage.stall_out,
+        "mac_full": counts["dsp", "mac", "full"],
+        "mac_gated": counts["dsp", "mac", "gated"],
+        "side_beats": counts["side", "beat", "full"],
+        "top_beats": counts["top", "beat", "full"],
+        "out_beats": counts["out", "beat", "full"],
+        "out_lanes": counts["out", "lane", "full"],
     }
 
 
 def chain_expected(point: ChainPoint) -> Observation:
     """Return what the software model says the MPE does at `point`."""
     trace = run_sequence(point.jobs, point.beats, point.stalls)
-    return Observation(
-        outputs=_out(point.jobs[0].params, trace.results),
-        accept={
-            "job": tuple(trace.accept_job.tolist()),
-            "side": tuple(trace.accept_side.tolist()),
-            "top": tuple(trace.accept_top.tolist()),
-        },
-        emit=tuple(trace.emit.tolist()),
-        counters=_counters(trace),
-    )
+    outputs = _out(point.jobs[0].params, trace.results)
+    return slot_observation(outputs, trace.passage, _counters(trace))
 
 
 def _numbers(
@@ -187,21 +165,6 @@ def _random_cuts(params: MpeParams, rng: np.random.Generator) -> tuple[ChainJob,
     return job, beats
 
 
-def _random_stalls(rng: np.random.Generator, quiet: ChainStalls) -> ChainStalls:
-    """Draw no stalls, a steady back-pressure, or random stalls of all three streams."""
-    kind = int(rng.integers(5))
-    if kind == 0:
-        return quiet
-    if kind == 1:
-        return ChainStalls(side=quiet.side, top=quiet.top, out=quiet.out + int(rng.integers(1, 4)))
-    rate, longest = float(rng.choice([0.05, 0.3, 0.9])), int(rng.integers(1, 7))
-    side, top, out = (
-        np.where(rng.random(beats) < rate, rng.integers(1, longest, beats, endpoint=True), 0)
-        for beats in (quiet.side.size, quiet.top.size, quiet.out.size)
-    )
-    return ChainStalls(side=side, top=top, out=out)
-
-
 def random_chain_point(params: MpeParams, rng: np.random.Generator) -> ChainPoint:
     """Draw one to three jobs, most of them matrix products, their operands and their stalls."""
     drawn = [
@@ -212,5 +175,5 @@ def random_chain_point(params: MpeParams, rng: np.random.Generator) -> ChainPoin
     return ChainPoint(
         jobs=jobs,
         beats=tuple(beats for _, beats in drawn),
-        stalls=_random_stalls(rng, ChainStalls.none(jobs)),
+        stalls=random_slot_stalls(rng, no_stalls(jobs, beat_slots)),
     )

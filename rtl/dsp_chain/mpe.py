@@ -9,6 +9,7 @@ from rtl.dsp_chain import shapes
 from rtl.dsp_chain.chain import Vpu
 from rtl.dsp_chain.controller import Controller
 from rtl.dsp_chain.monitor import Monitor
+from rtl.dsp_chain.ports import Enable, carried, enable, offer
 from rtl.float.pipeline import delayed
 from rtl.unit import Unit, add_part, structured
 from simulator.arch.dsp_cells import TOKENS, MpeParams
@@ -107,20 +108,16 @@ class Mpe(Unit):
         m = Module()
         m.submodules.controller = control = Controller(self.params)
         wiring.connect(m, wiring.flipped(self.job), control.job)
-        self._advance = advance = control.advance
-        self._clear = clear = ~self.out.valid | self.out.ready
-        self._side_there = side_there = ~control.take_side | self.side.valid
-        top_there = ~control.take_top | self.top.valid
-        m.d.comb += [
-            advance.eq(side_there & top_there & clear),
-            self.side.ready.eq(control.take_side & top_there & clear),
-            self.top.ready.eq(control.take_top & side_there & clear),
-        ]
+        slot = enable(m, self, control.take_side, control.take_top)
+        self._advance = advance = slot.advance
+        m.d.comb += control.advance.eq(advance)
         mpus = self._mpus(m, control)
-        self._accumulate(m, mpus, self._line(m, control.control))
+        passing = carried(m, advance, control.control, self.params.latency - 1)
+        offer(m, self.out, advance, passing.there & passing.last)
+        self._accumulate(m, mpus, passing)
         valid = delayed(m, advance, Value.cast(mpus[0].cut), self.params.latency)
         m.d.comb += self.out.payload.valid.eq(valid)
-        self._monitor(m, control, mpus)
+        self._monitor(m, control, slot, mpus)
         return m
 
     def _mpus(self, m: Module, control: Controller) -> list[Mpu]:
@@ -139,23 +136,6 @@ class Mpe(Unit):
             mpus.append(mpu)
         return mpus
 
-    def _line(self, m: Module, control: Any) -> Any:
-        """Send a pass's control along with its sums, and offer its totals until they are taken.
-
-        They may leave while the engine waits for an operand. Returns the control at the
-        accumulators.
-        """
-        for slot in range(self.params.latency - 1):
-            held = structured(control.shape(), f"control_{slot}")
-            with m.If(self._advance):
-                m.d.sync += held.eq(control)
-            control = held
-        with m.If(self._advance):
-            m.d.sync += self.out.valid.eq(control.there & control.last)
-        with m.Elif(self.out.ready):
-            m.d.sync += self.out.valid.eq(0)
-        return control
-
     def _accumulate(self, m: Module, mpus: list[Mpu], control: Value) -> None:
         """Add the MPUs' sums in one slot, accumulate in the next."""
         for vpu in range(self.params.vpus):
@@ -172,7 +152,9 @@ class Mpe(Unit):
                         m.d.sync += total.eq(sum(mpu.results[vpu][node][token] for mpu in mpus))
                     m.d.comb += totals.sums[node][token].eq(total)
 
-    def _monitor(self, m: Module, control: Controller, mpus: list[Mpu]) -> None:
+    def _monitor(
+        self, m: Module, control: Controller, slot: Enable, mpus: list[Mpu]
+    ) -> None:
         m.submodules.monitor = monitor = Monitor(self.params)
         used = sum(mpu.kept for mpu in mpus)
         lanes = sum(lane for lane in self.out.payload.valid)
@@ -180,8 +162,8 @@ class Mpe(Unit):
             monitor.advance.eq(self._advance),
             monitor.running.eq(control.running),
             monitor.last.eq(control.job.ready),
-            monitor.clear.eq(self._clear),
-            monitor.side_there.eq(self._side_there),
+            monitor.clear.eq(slot.clear),
+            monitor.side_there.eq(slot.side_there),
             monitor.used.eq(Mux(control.single, used, used << 1)),
             monitor.side_beat.eq(self.side.valid & self.side.ready),
             monitor.top_beat.eq(self.top.valid & self.top.ready),

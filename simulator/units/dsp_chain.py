@@ -14,20 +14,18 @@ from numpy.typing import NDArray
 
 from simulator.arch.dsp_cells import CANDIDATES, TOKENS, ChainJob, MpeParams
 from simulator.units.dsp_rows import RowPlan, WeightSets, weight_sets
-from simulator.units.handshake import Flow, Passage, pass_slots
+from simulator.units.slot_streams import BeatSlots, SlotPassage, SlotStalls, pass_jobs
 
 __all__ = [
     "ChainBeats",
     "ChainResults",
-    "ChainStalls",
     "ChainTrace",
+    "beat_slots",
     "pack_product",
     "plan_job",
     "respond",
     "run",
     "run_sequence",
-    "side_slots",
-    "top_slots",
     "unpack_product",
 ]
 
@@ -62,46 +60,11 @@ class ChainResults:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ChainStalls:
-    """Delays in cycles of every beat over all jobs, int64[beats] each.
-
-    A source offers beat i `delay` cycles after the cycle that follows the previous acceptance and
-    then holds it; the sink accepts `out[j]` cycles after beat j becomes visible.
-    """
-
-    side: Ints
-    top: Ints
-    out: Ints
-
-    @classmethod
-    def none(cls, jobs: Sequence[ChainJob]) -> "ChainStalls":
-        """Return stalls that never hold the MPE."""
-        return cls(
-            side=np.zeros(sum(job.sets * job.passes for job in jobs), np.int64),
-            top=np.zeros(sum(job.sets * job.params.chain.load_slots for job in jobs), np.int64),
-            out=np.zeros(sum(job.out_beats for job in jobs), np.int64),
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ChainTrace:
-    """What the MPE does with its beats.
-
-    int64 cycles of every acceptance, cycle 0 being the first in which a beat can be taken (a job
-    is accepted in the last slot of the one before, the first in cycle -1). `cycles` is the sum
-    over jobs from slot 0 to the last slot, stalls in between included and charged to one cause;
-    `counts` by (component, action, variant).
-    """
+    """What the MPE does with its beats; `counts` by (component, action, variant)."""
 
     results: ChainResults
-    accept_job: Ints
-    accept_side: Ints
-    accept_top: Ints
-    emit: Ints
-    cycles: int
-    stall_side: int
-    stall_top: int
-    stall_out: int
+    passage: SlotPassage
     counts: dict[tuple[str, str, str], int]
 
 
@@ -110,20 +73,16 @@ def _starts(job: ChainJob) -> Ints:
     return job.params.chain.load_slots + job.interval * np.arange(job.sets)
 
 
-def side_slots(job: ChainJob) -> Ints:
-    """Return the slot of every side beat."""
-    return (_starts(job)[:, None] + np.arange(job.passes)).ravel()
-
-
-def top_slots(job: ChainJob) -> Ints:
-    """Return the slot of every top beat: set i + 1 loads from the first pass of set i on."""
-    starts = np.concatenate([[0], _starts(job)[:-1]])
-    return (starts[:, None] + np.arange(job.params.chain.load_slots)).ravel()
-
-
-def _out_slots(job: ChainJob) -> Ints:
-    last = _starts(job)[job.groups - 1 :: job.groups]
-    return (last[:, None] + np.arange(job.passes)).ravel() + job.params.latency
+def beat_slots(job: ChainJob) -> BeatSlots:
+    """Return the slots of a job's beats: set i + 1 loads from the first pass of set i on."""
+    starts, passes = _starts(job)[:, None], np.arange(job.passes)
+    loads = np.concatenate([[[0]], starts[:-1]]) + np.arange(job.params.chain.load_slots)
+    last = starts[job.groups - 1 :: job.groups]
+    return BeatSlots(
+        side=(starts + passes).ravel(),
+        top=loads.ravel(),
+        out=(last + passes).ravel() + job.params.latency,
+    )
 
 
 def _sets(job: ChainJob, beats: ChainBeats) -> WeightSets:
@@ -215,19 +174,6 @@ def _concatenated(parts: Sequence[ChainResults]) -> ChainResults:
     )
 
 
-def _passage(jobs: Sequence[ChainJob], starts: Sequence[int], stalls: ChainStalls) -> Passage:
-    side, top, out = (
-        np.concatenate([table(job) + start for job, start in zip(jobs, starts, strict=True)])
-        for table in (side_slots, top_slots, _out_slots)
-    )
-    return pass_slots(
-        int(out[-1]) + 1,
-        Flow(slots=side, delays=stalls.side),
-        Flow(slots=top, delays=stalls.top),
-        Flow(slots=out, delays=stalls.out),
-    )
-
-
 def _counts(
     jobs: Sequence[ChainJob], beats: Sequence[ChainBeats], results: ChainResults
 ) -> dict[tuple[str, str, str], int]:
@@ -246,7 +192,7 @@ def _counts(
 
 
 def run_sequence(
-    jobs: Sequence[ChainJob], beats: Sequence[ChainBeats], stalls: ChainStalls | None = None
+    jobs: Sequence[ChainJob], beats: Sequence[ChainBeats], stalls: SlotStalls | None = None
 ) -> ChainTrace:
     """Return the trace of `jobs` run back to back; `beats` has one entry a job.
 
@@ -256,30 +202,14 @@ def run_sequence(
     if not jobs or len(jobs) != len(beats) or any(job.params != jobs[0].params for job in jobs):
         raise ValueError(f"Need one set of beats for each of one MPE's jobs, not {len(beats)}")
     results = _concatenated([respond(*pair) for pair in zip(jobs, beats, strict=True)])
-    ends = np.cumsum([job.slots for job in jobs])
-    starts = [int(end) - job.slots for end, job in zip(ends, jobs, strict=True)]
-    passage = _passage(jobs, starts, stalls or ChainStalls.none(jobs))
-    spans = [(start, int(end) - 1) for start, end in zip(starts, ends, strict=True)]
-
-    def held(cause: Ints) -> int:
-        # A window opens with its first operand, so the wait for that one is not the job's.
-        return sum(int(cause[first + 1 : last + 1].sum()) for first, last in spans)
-
     return ChainTrace(
         results=results,
-        accept_job=np.array([-1, *(passage.cycle[last] for _, last in spans[:-1])], np.int64),
-        accept_side=passage.side,
-        accept_top=passage.top,
-        emit=passage.out,
-        cycles=sum(int(passage.cycle[last] - passage.cycle[first]) + 1 for first, last in spans),
-        stall_side=held(passage.held_side),
-        stall_top=held(passage.held_top),
-        stall_out=held(passage.held_out),
+        passage=pass_jobs(jobs, beat_slots, stalls),
         counts=_counts(jobs, beats, results),
     )
 
 
-def run(job: ChainJob, beats: ChainBeats, stalls: ChainStalls | None = None) -> ChainTrace:
+def run(job: ChainJob, beats: ChainBeats, stalls: SlotStalls | None = None) -> ChainTrace:
     """Return the trace of a single job; without `stalls` nothing holds the MPE."""
     return run_sequence((job,), (beats,), stalls)
 

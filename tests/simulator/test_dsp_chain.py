@@ -7,17 +7,16 @@ import pytest
 
 from simulator.arch.dsp_cells import KEPT, ChainJob, ChainParams, DspSlice, MpeParams
 from simulator.units.dsp_chain import (
-    ChainStalls,
+    beat_slots,
     pack_product,
     plan_job,
     run,
     run_sequence,
-    side_slots,
-    top_slots,
     unpack_product,
 )
 from simulator.units.dsp_rows import place_rows, weight_sets
 from simulator.units.dsp_slice import Addend, pack, run_slice, split, wrapped
+from simulator.units.slot_streams import SlotStalls, no_stalls
 
 CHAIN = ChainParams(load_groups=4)
 MPE = MpeParams(chain=CHAIN, vpus=2, mpus=2, depth=8)
@@ -63,7 +62,7 @@ def test_rows_of_all_n_in_one_matrix_equal_the_integer_product(params, seed):
     trace = run(job, beats)
     wanted = act.astype(np.int64) @ weight.astype(np.int64)
     np.testing.assert_array_equal(unpack_product(job, plan, trace.results), wanted)
-    assert int(trace.emit[-1] - trace.accept_top[0]) + 1 == job.cycles
+    assert int(trace.passage.emit[-1] - trace.passage.accept_top[0]) + 1 == job.cycles
     assert trace.counts["dsp", "mac", "full"] == tokens * np.count_nonzero(weight)
     there = sum(n > 0 for n in kept)
     assert trace.counts["out", "lane", "full"] == there * job.passes
@@ -144,7 +143,8 @@ def test_slots_of_beats_equal_a_walk_through_the_steps(tokens, load_groups):
     params = replace(MPE, chain=replace(CHAIN, load_groups=load_groups))
     job = ChainJob(params=params, tokens=tokens, tiles=2, groups=3)
     passes, loads, slots = walked(job)
-    assert (side_slots(job).tolist(), top_slots(job).tolist(), job.slots) == (passes, loads, slots)
+    found = beat_slots(job)
+    assert (found.side.tolist(), found.top.tolist(), job.slots) == (passes, loads, slots)
 
 
 def test_jobs_follow_without_a_gap_and_stalls_add_up():
@@ -158,14 +158,14 @@ def test_jobs_follow_without_a_gap_and_stalls_add_up():
         jobs.append(job)
         beats.append(each)
     free = run_sequence(jobs, beats)
-    assert np.diff(free.accept_job).tolist() == [jobs[0].slots, jobs[1].slots]
-    quiet = ChainStalls.none(jobs)
+    assert np.diff(free.passage.accept_job).tolist() == [jobs[0].slots, jobs[1].slots]
+    quiet = no_stalls(jobs, beat_slots)
     held = run_sequence(
-        jobs, beats, ChainStalls(side=quiet.side + 1, top=quiet.top + 2, out=quiet.out + 3)
+        jobs, beats, SlotStalls(side=quiet.side + 1, top=quiet.top + 2, out=quiet.out + 3)
     )
-    stalls = held.stall_side + held.stall_top + held.stall_out
-    assert min(held.stall_side, held.stall_top, held.stall_out) > 0
-    assert held.cycles == sum(job.slots for job in jobs) + stalls
+    causes = held.passage.stall_side, held.passage.stall_top, held.passage.stall_out
+    assert min(causes) > 0
+    assert held.passage.cycles == sum(job.slots for job in jobs) + sum(causes)
     np.testing.assert_array_equal(held.results.sums, free.results.sums)
 
 
