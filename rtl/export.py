@@ -1,4 +1,4 @@
-"""Verilog export of the array, SORE, WUVE and the MPE, traceable to their parameters."""
+"""Verilog export of the units, traceable to their parameters."""
 
 import json
 import os
@@ -14,14 +14,26 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 
 from rtl import shapes
-from rtl.dsp_chain import Mpe, Vpu, mpe_ports
+from rtl.dsp_chain import (
+    Dequantiser,
+    DequantiserLane,
+    Mpe,
+    Special,
+    SpecialLane,
+    Vpu,
+    dequantiser_ports,
+    mpe_ports,
+    special_ports,
+)
 from rtl.nm_array import NMArrayCore, ProcessingElement
 from rtl.sore import SelectorLane, Sore, sore_ports
 from rtl.unit import Unit
 from rtl.wuve import UpdateLane, Wuve, wuve_ports
 from simulator.arch import NMArray
+from simulator.arch.dequantiser import DequantiserParams
 from simulator.arch.dsp_cells import MpeParams
 from simulator.arch.sore import SoreParams
+from simulator.arch.special import SpecialParams
 from simulator.arch.wuve import WuveParams
 
 __all__ = [
@@ -36,7 +48,7 @@ __all__ = [
     "verilog_text",
 ]
 
-UnitParams = NMArray | SoreParams | WuveParams | MpeParams
+UnitParams = NMArray | SoreParams | WuveParams | MpeParams | DequantiserParams | SpecialParams
 """Parameters of one unit that has RTL."""
 
 NAME_DIGITS = 12
@@ -84,6 +96,20 @@ _KINDS: Final[Mapping[type, _Kind]] = {
         part_name="vpu",
         part=lambda params: Vpu(params.chain),
     ),
+    DequantiserParams: _Kind(
+        name="dequantiser",
+        ports=dequantiser_ports,
+        core=Dequantiser,
+        part_name="dequantiser_lane",
+        part=DequantiserLane,
+    ),
+    SpecialParams: _Kind(
+        name="special",
+        ports=special_ports,
+        core=Special,
+        part_name="special_lane",
+        part=SpecialLane,
+    ),
 }
 
 
@@ -93,7 +119,7 @@ def units(arch: NMArray) -> tuple[UnitParams, ...]:
 
 
 def unit_name(params: UnitParams) -> str:
-    """Return the unit's name: nm_array, sore, wuve or mpe."""
+    """Return the unit's name, such as nm_array or mpe."""
     return _KINDS[type(params)].name
 
 

@@ -8,8 +8,10 @@ from typing import Final, assert_never
 
 from rtl.export import UnitParams
 from simulator.arch import BufferParams, DramParams, NMArray, Precision
+from simulator.arch.dequantiser import DequantiserParams
 from simulator.arch.dsp_cells import ChainParams, DspSlice, MpeParams
 from simulator.arch.sore import SoreFormat, SoreParams
+from simulator.arch.special import SpecialParams
 from simulator.arch.wuve import WuveParams
 
 __all__ = ["PAIRS", "VERILATED", "Pair", "bare_array"]
@@ -36,6 +38,10 @@ class Pair:
             case MpeParams(chain=chain, vpus=vpus, mpus=mpus):
                 range_ = "" if chain.full_range else "-without-128"
                 return f"mpe-{mpus}x{vpus}x{chain.stages}by{chain.group}-{chain.dsp}{range_}"
+            case DequantiserParams(lanes=lanes):
+                return f"dequantiser-{lanes}"
+            case SpecialParams(lanes=lanes):
+                return f"special-{lanes}"
             case _:
                 assert_never(self.params)
 
@@ -179,7 +185,12 @@ PAIRS: Final = (
     _mpe(8, 4, 2, 1, 3, full_range=False),
     _mpe(12, 3, 4, 1, 1, dsp=DspSlice.DSP58),
     _mpe(16, 2, 2, 1, 1),
-    _mpe(32, 2, 16, 1, 1, full_range=False),
+    Pair(params=DequantiserParams(lanes=1)),
+    Pair(params=DequantiserParams(lanes=3)),
+    Pair(params=DequantiserParams(lanes=16)),
+    Pair(params=SpecialParams(lanes=1)),
+    Pair(params=SpecialParams(lanes=3)),
+    Pair(params=SpecialParams(lanes=16)),
 )
 """Structural points small enough for Amaranth's own simulator."""
 

@@ -46,8 +46,7 @@ class DequantiserPoint:
     def __str__(self) -> str:
         """Return one line for a report."""
         jobs = "; ".join(
-            f"{job.bits} bits {job.beats} beats in groups of {job.scale_beats}"
-            for job in self.jobs
+            f"{job.bits} bits {job.beats} beats in groups of {job.scale_beats}" for job in self.jobs
         )
         return f"{jobs}; {delay_cycles(self.stalls)} cycles of delay"
 
@@ -59,7 +58,7 @@ def _job_word(job: DequantiserJob) -> int:
 
 def dequantiser_stimulus(point: DequantiserPoint) -> Stimulus:
     """Return the point as port words."""
-    side, top = [], []
+    side, top = list[int](), list[int]()
     for beats in point.beats:
         side += packed_words([(beats.words, 8)])
         top += packed_words([(beats.scale, SCALE_BITS), (beats.shift, SHIFT_BITS)])
@@ -70,7 +69,9 @@ def dequantiser_stimulus(point: DequantiserPoint) -> Stimulus:
 def dequantiser_expected(point: DequantiserPoint) -> Observation:
     """Return what the software model says the dequantiser does at `point`."""
     trace = run_sequence(point.jobs, point.beats, point.stalls)
-    counters = {f"{name}_beats": trace.counts[name, "beat", "full"] for name in ("side", "top", "out")}
+    counters = {
+        f"{name}_beats": trace.counts[name, "beat", "full"] for name in ("side", "top", "out")
+    }
     return slot_observation(packed_words([(trace.weights, 8)]), trace.passage, counters)
 
 

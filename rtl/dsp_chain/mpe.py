@@ -152,9 +152,7 @@ class Mpe(Unit):
                         m.d.sync += total.eq(sum(mpu.results[vpu][node][token] for mpu in mpus))
                     m.d.comb += totals.sums[node][token].eq(total)
 
-    def _monitor(
-        self, m: Module, control: Controller, slot: Enable, mpus: list[Mpu]
-    ) -> None:
+    def _monitor(self, m: Module, control: Controller, slot: Enable, mpus: list[Mpu]) -> None:
         m.submodules.monitor = monitor = Monitor(self.params)
         used = sum(mpu.kept for mpu in mpus)
         lanes = sum(lane for lane in self.out.payload.valid)

@@ -13,7 +13,7 @@ __all__ = ["Enable", "carried", "count_beats", "enable", "offer"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enable:
-    """`advance`: the unit moves; `clear`: no result is refused; `side_there`: no side beat lacks."""
+    """`advance`: the unit moves; `clear`: no result refused; `side_there`: no side beat missing."""
 
     advance: Signal
     clear: Value

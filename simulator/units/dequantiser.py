@@ -48,7 +48,8 @@ def dequantise(
     """Return int8 weights of two's complement codes; scale and shift broadcast against them."""
     down = shift.astype(np.int64)
     scaled = codes.astype(np.int64) * scale + ((np.int64(1) << down) >> 1)
-    return np.clip(scaled >> down, -128, 127).astype(np.int8)
+    weights: NDArray[np.int8] = np.clip(scaled >> down, -128, 127).astype(np.int8)
+    return weights
 
 
 def pack_codes(job: DequantiserJob, codes: NDArray[np.int8]) -> NDArray[np.uint8]:
