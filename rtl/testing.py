@@ -187,8 +187,10 @@ PAIRS: Final = (
     _mpe(16, 2, 2, 1, 1),
     Pair(params=DequantiserParams(lanes=1)),
     Pair(params=DequantiserParams(lanes=3)),
+    Pair(params=DequantiserParams(lanes=8)),
     Pair(params=DequantiserParams(lanes=16)),
     Pair(params=SpecialParams(lanes=1)),
+    Pair(params=SpecialParams(lanes=2)),
     Pair(params=SpecialParams(lanes=3)),
     Pair(params=SpecialParams(lanes=16)),
 )
@@ -206,5 +208,7 @@ VERILATED: Final = (
     _sore(5, 8, 16, "fp16"),
     _wuve(3, 4, 2),
     _mpe(16, 2, 4, 1, 2),
+    Pair(params=DequantiserParams(lanes=5)),
+    Pair(params=SpecialParams(lanes=3)),
 )
 """Structural points whose exported Verilog is compiled and checked."""
