@@ -77,6 +77,8 @@ def test_norm_of_a_constant_row_is_beta_and_epsilon_damps():
     beta = np.arange(8).astype(np.int16)
     assert layernorm(constant, np.full(8, 256, np.int16), beta).tolist() == [beta.tolist()]
     assert rmsnorm(np.zeros((1, 8), np.int16), np.full(8, 256, np.int16)).tolist() == [[0] * 8]
+    smallest = layernorm(np.array([[0, 1]], np.int16), np.full(2, 256, np.int16), beta[:2] * 0)
+    assert smallest.tolist() == [[-256, 256]]
     row = np.array([[256, -256] * 4], np.int16)
     job = replace(JOB, op=SpecialOp.RMSNORM, length=8, epsilon=(1 << 16) - 1)
     damped = rmsnorm(row, np.full(8, 256, np.int16), job.floor)
