@@ -76,7 +76,7 @@ LARGE = (
     bare_array(7, 5, max_m=4, precision=Precision.FP16, adder_latency=4, interleave=2),
     SoreParams(lanes=32, max_n=16, max_m=16),
     WuveParams(lanes=16, adder_latency=7, multiplier_latency=4),
-    MpeParams(chain=ChainParams(stages=32, full_range=False), vpus=3, mpus=2, depth=16),
+    MpeParams(chain=ChainParams(stages=32, full_range=False), vpus=2, depth=16),
     DequantiserParams(lanes=32),
     SpecialParams(lanes=16),
 )
