@@ -63,6 +63,9 @@ class SparseSlice(Unit):
     """The sparse multiplexer and a DSP slice: picks a candidate and multiplies both its tokens.
 
     The picked activations and the weight wait for the slice's turn in the chain, `position` slots.
+
+    Latency: `position` + `DspSlice.latency` slots. Throughput: one pass a slot. Back-pressure:
+    holds while `advance` is 0. Reset: that of the slice.
     """
 
     def __init__(self, params: ChainParams, position: int) -> None:

@@ -14,8 +14,8 @@ class Dsp(Unit):
     """(wide + added) * narrow, plus nothing, the cascade, or the last sum.
 
     `wide_out` and `narrow_out` are the operands one slot later, for the next slice's operand
-    cascade. Written with every register of the silicon's fully pipelined mode, so that synthesis
-    packs it into one slice.
+    cascade. It has the registers of the silicon's fully pipelined mode: one for either summand, two
+    for `narrow`, one each for pre-adder, product and sum.
 
     Latency: `DspSlice.latency` slots; `cascade` and `addend` act in the last of them. Throughput:
     one operand pair a slot. Back-pressure: nothing moves while `advance` is 0. Reset: the sum is

@@ -13,12 +13,15 @@ from rtl.float.pipeline import delayed
 from rtl.shapes import LENGTH_BITS
 from rtl.unit import Unit, add_part, structured
 from simulator.arch.special import (
+    ELEMENT_BITS,
     EXP2,
     EXPONENT_BITS,
     FRACTION_BITS,
     LOG2E,
+    LOWEST_PEAK,
     MAX_LENGTH,
     POWER_BITS,
+    PRECISE_BITS,
     RECIPROCAL,
     RSQRT,
     SIGMOID,
@@ -26,10 +29,6 @@ from simulator.arch.special import (
 )
 
 __all__ = ["Special", "SpecialLane", "Statistics"]
-
-ELEMENT_BITS = 16
-LOWEST_PEAK = -256
-PRECISE_BITS = 10
 
 
 def is_norm(op: Value) -> Value:

@@ -7,7 +7,9 @@ from amaranth.utils import bits_for
 
 from rtl.shapes import COUNTER_BITS, LENGTH_BITS
 from simulator.arch.special import (
+    ELEMENT_BITS,
     EXPONENT_BITS,
+    FORM_BITS,
     FRACTION_BITS,
     MAX_LENGTH,
     POWER_BITS,
@@ -36,7 +38,7 @@ __all__ = [
     "statistics_ports",
 ]
 
-ELEMENT: ShapeLike = signed(16)
+ELEMENT: ShapeLike = signed(ELEMENT_BITS)
 EXPONENT: ShapeLike = signed(17 + EXPONENT_BITS - FRACTION_BITS)
 """t = x * log2(e), a bit longer than x."""
 
@@ -49,7 +51,7 @@ POWER: ShapeLike = unsigned(POWER_BITS + 1)
 TOTAL: ShapeLike = unsigned(POWER_BITS + bits_for(MAX_LENGTH))
 SUMS: ShapeLike = signed(15 + bits_for(MAX_LENGTH))
 SQUARES: ShapeLike = unsigned(30 + bits_for(MAX_LENGTH))
-FORM: ShapeLike = unsigned(62)
+FORM: ShapeLike = unsigned(FORM_BITS)
 """length**2 * (variance + epsilon); softmax's total stands at its upper end."""
 
 MANTISSA: ShapeLike = unsigned(16)

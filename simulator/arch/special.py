@@ -13,12 +13,16 @@ from typing import Final
 from workloads.canonical import Spec
 
 __all__ = [
+    "ELEMENT_BITS",
     "EXP2",
     "EXPONENT_BITS",
+    "FORM_BITS",
     "FRACTION_BITS",
     "LOG2E",
+    "LOWEST_PEAK",
     "MAX_LENGTH",
     "POWER_BITS",
+    "PRECISE_BITS",
     "RECIPROCAL",
     "RSQRT",
     "SIGMOID",
@@ -32,6 +36,8 @@ __all__ = [
 FRACTION_BITS: Final = 8
 """Fraction bits of operands and, but for softmax, of results."""
 
+ELEMENT_BITS: Final = 16
+
 MAX_LENGTH: Final = 1 << 15
 """Longest row; sums of squares then fit 45 bits, and their product with the length 60."""
 
@@ -40,6 +46,15 @@ EXPONENT_BITS: Final = 12
 
 POWER_BITS: Final = 18
 """Fraction bits of softmax's powers of two and of their sum."""
+
+LOWEST_PEAK: Final = -256
+"""Below every integer maximum of softmax: t is -184.7 at least."""
+
+FORM_BITS: Final = 62
+"""Width of a norm's length**2 * (variance + epsilon)."""
+
+PRECISE_BITS: Final = 10
+"""Fraction bits of a norm's result before gamma."""
 
 LOG2E: Final = round(math.log2(math.e) * (1 << 14))
 """log2(e) with 14 fraction bits."""

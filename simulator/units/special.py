@@ -18,9 +18,12 @@ from numpy.typing import NDArray
 from simulator.arch.special import (
     EXP2,
     EXPONENT_BITS,
+    FORM_BITS,
     FRACTION_BITS,
     LOG2E,
+    LOWEST_PEAK,
     POWER_BITS,
+    PRECISE_BITS,
     RECIPROCAL,
     RSQRT,
     SIGMOID,
@@ -47,17 +50,8 @@ __all__ = [
 Ints = NDArray[np.int64]
 Shorts = NDArray[np.int16]
 
-LOWEST_PEAK = -256
-"""Below every integer maximum: t is -184.7 at least."""
-
 SUM_BITS = POWER_BITS + 16
 """Width of softmax's sum, which is normalised to its highest bit."""
-
-FORM_BITS = 62
-"""Width of a norm's n**2 * variance."""
-
-PRECISE_BITS = 10
-"""Fraction bits of a norm's result before gamma."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
