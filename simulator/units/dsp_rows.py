@@ -107,7 +107,7 @@ def _sets(plan: RowPlan, groups: NDArray[np.int8], passes: int) -> WeightSets:
     order = np.argsort(groups == 0, axis=2, kind="stable")
     ordered = np.take_along_axis(groups, order, axis=2)
     tile, vpu = np.divmod(plan.chain, params.vpus)
-    for n in set(KEPT) & {int(n) for n in plan.kept if n}:
+    for n in KEPT[1:]:
         (rows,) = np.nonzero(plan.kept == n)
         at = plan.stage[rows, None] + np.arange(n)
         for target, source in ((value, ordered), (index, order)):
