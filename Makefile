@@ -8,6 +8,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 # One thread for every numerical library: two fight over the cores and lose.
 export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
+# Files stay whole, for what their tests build is shared.
+SPREAD := --numprocesses 2 --dist loadfile
 # The trained text recogniser of the demo; its own dependencies are not needed to read a file.
 MODEL_PACKAGE := rapidocr-onnxruntime==1.4.4
 
@@ -46,7 +48,7 @@ demo: .venv/.installed .venv/.model
 	$(BIN)/sparseloom run "$$model" --arch sat-vcu1525 --sparsity 2:8 --baseline dense --out demo-out
 
 test: .venv/.installed-test .venv/.model
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest $(SPREAD)
 
 check: .venv/.installed-dev .venv/.model
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -55,7 +57,7 @@ check: .venv/.installed-dev .venv/.model
 	@$(MAKE) --no-print-directory test
 
 test-long: .venv/.installed-test .venv/.model
-	@HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -m "long or not long" --timeout 3600
+	@HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest $(SPREAD) -m "long or not long" --timeout 3600
 
 bench: .venv/.installed
 	@$(BIN)/python benchmarks/first_light.py

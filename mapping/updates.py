@@ -10,6 +10,7 @@ from simulator.plan import Flow, Stream
 from simulator.schedule import Unit
 from workloads.graph import Op, OpKind, TensorSpec, WorkloadGraph
 from workloads.sparsity import NofM
+from workloads.training.products import STATE_BITS
 
 __all__ = ["check_trainer", "select_stream", "update_stream"]
 
@@ -52,13 +53,24 @@ def _selected_flow(role: str, spec: TensorSpec, granules: int) -> Flow:
     return Flow(role=role, granule_bits=groups // granules * kept * pair, bits=groups * kept * pair)
 
 
+def _selected_granules(arch: NMArray, weight: TensorSpec, group: int) -> int:
+    """Return the granules of M rows, or of M rows by the least strips of columns that fit."""
+    columns = weight.shape[-1]
+    rows = max(1, weight.size // (group * columns))
+    slot = arch.act_buffer.capacity_bytes // 4
+    strips = [n for n in range(1, columns // group + 1) if columns // group % n == 0]
+    size = (weight.bits + 2 * STATE_BITS) // 8 * group * columns
+    fitting = (n for n in strips if columns % group == 0 and size <= slot * n)
+    return rows * next(fitting, 1)
+
+
 def update_stream(graph: WorkloadGraph, arch: NMArray, op: Op) -> Stream:
     """Return the update of one weight: gradient and state in, state and new weights out.
 
     A granule is an element, or M rows of the weight where selections follow: then SORE has whole
-    groups along k, and along n behind the transposer, which holds M rows of its lanes. A
-    selection hands its last pairs over N cycles after WUVE's last result, behind the transposer
-    M cycles later.
+    groups along k, and along n behind the transposer, which holds M rows of its lanes. Rows too
+    long for a slot of the buffer are cut in strips of whole groups. A selection hands its last
+    pairs over N cycles after WUVE's last result, behind the transposer M cycles later.
     """
     assert arch.training is not None
     units, tensors = arch.training, graph.tensors
@@ -68,7 +80,7 @@ def update_stream(graph: WorkloadGraph, arch: NMArray, op: Op) -> Stream:
     granules, latency = weight.size, 0
     for select in streamed:
         _, kept, group = _groups(tensors[select.output])
-        granules = max(1, weight.size // (group * weight.shape[-1]))
+        granules = _selected_granules(arch, weight, group)
         latency = max(latency, kept + group * _is_transposed(graph, select))
     reads = [
         _flow(role, tensors[name].size * tensors[name].bits, granules)

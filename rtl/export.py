@@ -1,4 +1,4 @@
-"""Verilog export of the array, SORE, WUVE, the grid and the whole machine, with their digest."""
+"""Verilog export of the units, traceable to their parameters."""
 
 import json
 import os
@@ -14,7 +14,18 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 
 from rtl import shapes
-from rtl.machine.machine import Machine
+from rtl.dsp_chain import (
+    Dequantiser,
+    DequantiserLane,
+    Mpe,
+    Special,
+    SpecialLane,
+    Vpu,
+    dequantiser_ports,
+    mpe_ports,
+    special_ports,
+)
+from rtl.machine.machine import Machine, check_machine
 from rtl.nm_array import NMArrayCore, ProcessingElement
 from rtl.pe_grid import GridElement, PEGridCore
 from rtl.pe_grid.shapes import pe_grid
@@ -22,8 +33,11 @@ from rtl.sore import SelectorLane, Sore, sore_ports
 from rtl.unit import Unit
 from rtl.wuve import UpdateLane, Wuve, wuve_ports
 from simulator.arch import NMArray
+from simulator.arch.dequantiser import DequantiserParams
+from simulator.arch.dsp_cells import MpeParams
 from simulator.arch.pe_grid import PEGrid
 from simulator.arch.sore import SoreParams
+from simulator.arch.special import SpecialParams
 from simulator.arch.wuve import WuveParams
 
 __all__ = [
@@ -40,7 +54,9 @@ __all__ = [
     "verilog_text",
 ]
 
-UnitParams = NMArray | SoreParams | WuveParams | PEGrid
+UnitParams = (
+    NMArray | SoreParams | WuveParams | PEGrid | MpeParams | DequantiserParams | SpecialParams
+)
 """Parameters of one unit that has RTL."""
 
 NAME_DIGITS = 12
@@ -84,6 +100,27 @@ _KINDS: Final[Mapping[type, _Kind]] = {
     PEGrid: _Kind(
         name="pe_grid", ports=pe_grid, core=PEGridCore, part_name="grid_pe", part=GridElement
     ),
+    MpeParams: _Kind(
+        name="mpe",
+        ports=mpe_ports,
+        core=Mpe,
+        part_name="vpu",
+        part=lambda params: Vpu(params.chain),
+    ),
+    DequantiserParams: _Kind(
+        name="dequantiser",
+        ports=dequantiser_ports,
+        core=Dequantiser,
+        part_name="dequantiser_lane",
+        part=DequantiserLane,
+    ),
+    SpecialParams: _Kind(
+        name="special",
+        ports=special_ports,
+        core=Special,
+        part_name="special_lane",
+        part=SpecialLane,
+    ),
 }
 
 
@@ -93,7 +130,7 @@ def units(arch: NMArray) -> tuple[UnitParams, ...]:
 
 
 def unit_name(params: UnitParams) -> str:
-    """Return the unit's name: nm_array, sore, wuve or pe_grid."""
+    """Return the unit's name, such as nm_array or mpe."""
     return _KINDS[type(params)].name
 
 
@@ -201,6 +238,7 @@ def export_machine(arch: NMArray, directory: Path) -> ExportPaths:
     Creates `directory` if needed; files of the same parameters are replaced. Raises ValueError for
     parameters that no machine can be built from.
     """
+    check_machine(arch)
     name, digest = machine_name(arch), arch.digest()
     part_module = f"{_KINDS[NMArray].part_name}_{digest[:NAME_DIGITS]}"
     machine = Machine(arch, part_module=part_module)

@@ -8,8 +8,11 @@ from typing import Final, assert_never
 
 from rtl.export import UnitParams
 from simulator.arch import BufferParams, DramParams, NMArray, Precision
+from simulator.arch.dequantiser import DequantiserParams
+from simulator.arch.dsp_cells import ChainParams, DspSlice, MpeParams
 from simulator.arch.pe_grid import PEGrid
 from simulator.arch.sore import SoreFormat, SoreParams
+from simulator.arch.special import SpecialParams
 from simulator.arch.wuve import WuveParams
 
 __all__ = ["PAIRS", "VERILATED", "Pair", "bare_array"]
@@ -35,6 +38,13 @@ class Pair:
                 return f"wuve-{lanes}-add{adder}-mul{multiplier}"
             case PEGrid() as grid:
                 return _grid_name(grid)
+            case MpeParams(chain=chain, vpus=vpus, mpus=mpus):
+                range_ = "" if chain.full_range else "-without-128"
+                return f"mpe-{mpus}x{vpus}x{chain.stages}by{chain.group}-{chain.dsp}{range_}"
+            case DequantiserParams(lanes=lanes):
+                return f"dequantiser-{lanes}"
+            case SpecialParams(lanes=lanes):
+                return f"special-{lanes}"
             case _:
                 assert_never(self.params)
 
@@ -111,6 +121,22 @@ def _wuve(lanes: int, adder: int, multiplier: int) -> Pair:
     return Pair(params=WuveParams(lanes=lanes, adder_latency=adder, multiplier_latency=multiplier))
 
 
+def _mpe(
+    stages: int,
+    group: int,
+    load_groups: int,
+    vpus: int,
+    mpus: int,
+    *,
+    full_range: bool = True,
+    dsp: DspSlice = DspSlice.DSP48E2,
+) -> Pair:
+    chain = ChainParams(
+        stages=stages, group=group, load_groups=load_groups, full_range=full_range, dsp=dsp
+    )
+    return Pair(params=MpeParams(chain=chain, vpus=vpus, mpus=mpus, depth=4))
+
+
 PAIRS: Final = (
     _pair(1, 1, 1, 1),
     _pair(1, 1, 1, 1, overlap=True),
@@ -163,6 +189,19 @@ PAIRS: Final = (
     _wuve(2, 1, 3),
     _wuve(1, 4, 2),
     _wuve(1, 9, 5),
+    _mpe(2, 2, 1, 1, 1),
+    _mpe(4, 1, 2, 2, 2),
+    _mpe(8, 4, 2, 1, 3, full_range=False),
+    _mpe(12, 3, 4, 1, 1, dsp=DspSlice.DSP58),
+    _mpe(16, 2, 2, 1, 1),
+    Pair(params=DequantiserParams(lanes=1)),
+    Pair(params=DequantiserParams(lanes=3)),
+    Pair(params=DequantiserParams(lanes=8)),
+    Pair(params=DequantiserParams(lanes=16)),
+    Pair(params=SpecialParams(lanes=1)),
+    Pair(params=SpecialParams(lanes=2)),
+    Pair(params=SpecialParams(lanes=3)),
+    Pair(params=SpecialParams(lanes=16)),
 )
 """Structural points small enough for Amaranth's own simulator."""
 
@@ -177,5 +216,8 @@ VERILATED: Final = (
     _floats(1, 1, 7, 3, 5, overlap=True),
     _sore(5, 8, 16, "fp16"),
     _wuve(3, 4, 2),
+    _mpe(16, 2, 4, 1, 2),
+    Pair(params=DequantiserParams(lanes=5)),
+    Pair(params=SpecialParams(lanes=3)),
 )
 """Structural points whose exported Verilog is compiled and checked."""

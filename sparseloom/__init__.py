@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from cost_models import Cost as Cost
     from cost_models import EnergyTable as EnergyTable
     from cost_models import MissingPrice as MissingPrice
+    from mapping.placer import InfeasiblePlacement as InfeasiblePlacement
+    from mapping.placer import Placement as Placement
+    from mapping.placer import place as place
     from mapping.types import MapperResult as MapperResult
     from simulator.arch import DspChain as DspChain
     from simulator.arch import NMArray as NMArray
@@ -56,10 +59,12 @@ _EXPORTS: Final = {
     "EnergyTable": "cost_models",
     "Explicit": "workloads.sparsity",
     "Format": "simulator.arch.formats",
+    "InfeasiblePlacement": "mapping.placer",
     "MapperResult": "mapping.types",
     "MissingPrice": "cost_models",
     "NMArray": "simulator.arch",
     "NofM": "workloads.sparsity",
+    "Placement": "mapping.placer",
     "Positional": "workloads.sparsity",
     "Result": "simulator.result",
     "Run": "sparseloom.runs",
@@ -74,6 +79,7 @@ _EXPORTS: Final = {
     "gemm": "sparseloom.api",
     "load": "sparseloom.api",
     "map": "sparseloom.api",
+    "place": "mapping.placer",
     "price": "sparseloom.api",
     "run": "sparseloom.runs",
     "simulate": "sparseloom.api",

@@ -1,4 +1,4 @@
-"""What there is to choose from: machines, networks, sparsities, dataflows and mappers."""
+"""What there is to choose from: machines, networks, sparsities, mappers, devices and more."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -77,11 +77,34 @@ def _mappers() -> list[Row]:
     ]
 
 
+def _devices() -> list[Row]:
+    from mapping.placer import DEVICES, load_device
+
+    return [
+        {
+            "name": name,
+            "summary": load_device(name).summary,
+            "granularity": load_device(name).granularity.value,
+            "totals": load_device(name).totals(),
+            "sources": load_device(name).sources,
+        }
+        for name in DEVICES
+    ]
+
+
+def _placements() -> list[Row]:
+    from mapping.placer import SPECS, summary
+
+    return [{"name": name, "summary": summary(name)} for name in SPECS]
+
+
 CATALOGUE: Final[Mapping[str, Callable[[], list[Row]]]] = {
     "archs": _archs,
     "zoo": _zoo,
     "sparsities": _sparsities,
     "dataflows": _dataflows,
     "mappers": _mappers,
+    "devices": _devices,
+    "placements": _placements,
 }
 """What `list` shows, by the name of the table."""

@@ -1,4 +1,4 @@
-"""The `sparseloom` command: run, list, explain, rtl, cosim, reproduce and report.
+"""The `sparseloom` command: run, list, explain, place, rtl, cosim, reproduce, sweep and report.
 
 Results go to stdout, progress and errors to stderr. Exit code 0 is success, 2 bad input (one
 sentence, no traceback), 1 any other failure, 130 an interrupt. Libraries load inside the
@@ -271,7 +271,7 @@ def explain(
 def list_(
     what: Annotated[
         str | None,
-        typer.Argument(help="archs, zoo, sparsities, dataflows or mappers; all if left out."),
+        typer.Argument(help="A table, such as archs, zoo, placements or devices; all if left out."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -291,25 +291,81 @@ def list_(
         console.print(catalogue_table(name, rows))
 
 
+class Solver(StrEnum):
+    """What solves the integer program of a placement."""
+
+    HIGHS = "highs"
+    CBC = "cbc"
+
+
+@app.command()
+def place(
+    spec: Annotated[
+        str, typer.Argument(help="A built-in spec (see `list`) or a .yaml.", show_default=False)
+    ],
+    device: Annotated[
+        str | None, typer.Option(help="Device table; the spec's own if left out.")
+    ] = None,
+    solver: Annotated[Solver, typer.Option(help="What solves the program.")] = Solver.HIGHS,
+    time_limit: Annotated[float, typer.Option(min=1, help="Seconds to spend at most.")] = 60,
+    out: Annotated[
+        Path | None, typer.Option(help="Write placement.json and floorplan.svg into this folder.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Place units, DSP chains and buffers on a device: objective, proved bound and gap."""
+    from mapping.placer import load_problem
+    from mapping.placer import place as solve
+
+    if out:
+        from sparseloom.outputs import check_folder
+
+        check_folder(out)  # before the work, not after it
+    problem = load_problem(spec, device=device)
+    placement = solve(problem, solver=solver.value, time_limit_s=time_limit)
+    written: tuple[Path, ...] = ()
+    if out:
+        from sparseloom.outputs import write_placement
+
+        written = write_placement(problem, placement, out)
+    document = placement.summary()
+    if as_json:
+        _print_json(document)
+        return
+    from sparseloom.tables import placement_table
+
+    console = _console()
+    console.print(placement_table(document))
+    for path in written:
+        console.print(f"wrote {path}", soft_wrap=True)
+
+
 @app.command()
 def rtl(
     arch: Arch,
     out: Annotated[Path, typer.Option(help="Folder for the Verilog.", show_default=False)],
+    machine: Annotated[
+        bool,
+        typer.Option(
+            "--machine", help="Also the whole training machine: units, buffers, DMA behind AXI4."
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write the Verilog and parameters of the machine's units: array and, if any, SORE and WUVE."""
-    from rtl.export import export, units
+    from rtl.export import export, export_machine, units
     from simulator.arch.accelerator import with_rtl
     from simulator.arch.load import load_arch
 
-    machine = with_rtl(load_arch(arch))
-    done = [export(unit, out) for unit in units(machine)]
+    params = with_rtl(load_arch(arch))
+    whole = [export_machine(params, out)] if machine else []
+    done = [*(export(unit, out) for unit in units(params)), *whole]
     files = [str(file) for paths in done for file in (paths.verilog, paths.parameters)]
     if as_json:
         _print_json(
             {
                 "arch": arch,
-                "digest": machine.digest(),
+                "digest": params.digest(),
                 "module": done[0].module,  # the array
                 "modules": [paths.module for paths in done],
                 "files": files,

@@ -5,9 +5,12 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["check_folder", "dumps", "write_files", "write_run"]
+if TYPE_CHECKING:
+    from mapping.placer import Placement, Problem, SitesProblem
+
+__all__ = ["check_folder", "dumps", "write_files", "write_placement", "write_run"]
 
 
 def dumps(document: Mapping[str, Any]) -> str:
@@ -51,3 +54,17 @@ def write_run(document: Mapping[str, Any], folder: Path) -> tuple[Path, ...]:
     from sparseloom.report import render
 
     return write_files({"result.json": dumps(document), "report.html": render(document)}, folder)
+
+
+def write_placement(
+    problem: "Problem | SitesProblem", placement: "Placement", folder: Path
+) -> tuple[Path, ...]:
+    """Write placement.json and floorplan.svg of a placement into `folder`."""
+    from sparseloom.floorplan import floorplan_svg
+
+    document = {**placement.summary(), **placement.to_json()}
+    files = {
+        "placement.json": dumps(document),
+        "floorplan.svg": floorplan_svg(problem, placement),
+    }
+    return write_files(files, folder)

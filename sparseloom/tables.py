@@ -18,6 +18,7 @@ __all__ = [
     "causes_lines",
     "explanation_table",
     "ops_table",
+    "placement_table",
     "plain_table",
     "reproduction_table",
     "run_table",
@@ -214,4 +215,22 @@ def study_table(found: "StudyTable") -> "Table":
     table = _table(found.title, list(zip(found.columns, texts, strict=True)))
     for row in found.rows:
         table.add_row(*map(_cell, row))
+    return table
+
+
+def placement_table(document: Mapping[str, Any]) -> "Table":
+    """Return the figures of a placement and what it uses of the device."""
+    d = document
+    table = _table(f"{d['problem']} on {d['device']}", [("", "left"), ("", "right")])
+    table.add_row("units placed", f"{d['placed']:,}")
+    table.add_row("weighted wire length", f"{d['objective']:,.6g}")
+    table.add_row("proved lower bound", f"{d['bound']:,.6g}")
+    table.add_row("gap", f"{d['gap']:.2%} ({d['status']})")
+    table.add_row("time", f"{d['seconds']:.1f} s ({d['solver']})")
+    for resource, share in d["utilisation"].items():
+        used, available = d["used"][resource], d["available"][resource]
+        table.add_row(resource.upper(), f"{used:,} of {available:,} ({share:.2%})")
+    for slr, wires in enumerate(d["crossing_wires"]):
+        table.add_row(f"wires from SLR {slr} to {slr + 1}", f"{wires:,}")
+    table.add_row("registers at crossings", f"{d['crossing_registers']:,}")
     return table

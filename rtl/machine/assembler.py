@@ -449,6 +449,10 @@ class _Streamed:
         for flow in (*self.stream.reads, *self.stream.writes):
             if flow.bits != flow.granule_bits * self.stream.granules:
                 raise work.refused(op, f"tensor {flow.role!r} is not whole granules")
+        elements = self.stream.ops_per_granule
+        columns = work.graph.tensors[op.output].shape[-1]
+        if op.kind is OpKind.UPDATE and elements > 1 and elements % columns:
+            raise work.refused(op, "rows of the weight are cut in strips")
 
     def add(self) -> None:
         """Add every step; the give behind a chunk's work goes with its last cycle."""

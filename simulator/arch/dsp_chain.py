@@ -4,16 +4,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
+from simulator.arch.dequantiser import CODE_BITS
+from simulator.arch.dsp_cells import CANDIDATES
 from simulator.arch.memory import BufferParams, MemoryMode
 from workloads.canonical import Spec
 
-__all__ = ["KEPT_OF_GROUP", "WEIGHT_BITS", "Compression", "DdrParams", "DspChain", "HbmParams"]
-
-KEPT_OF_GROUP: Final = (0, 2, 4, 8, 16)
-"""N of N:16: a chain of 16 stages holds 16 / N rows of N weights each; N = 0 takes no stage."""
-
-WEIGHT_BITS: Final = (3, 4, 5, 8)
-"""Widths the dequantiser expands to int8 on the way into the buffers."""
+__all__ = ["INDEX_BITS", "Compression", "DdrParams", "DspChain", "HbmParams"]
 
 INDEX_BITS: Final = 4
 """Position of a kept weight among its 16 candidates."""
@@ -182,8 +178,8 @@ class DspChain(Spec):
                 f"{self.hbm.channels_per_core}, not {self.weight_channels}"
             )
         for bits in (*self.weight_bits, self.head_bits):
-            if bits not in WEIGHT_BITS:
-                allowed = ", ".join(map(str, WEIGHT_BITS))
+            if bits not in CODE_BITS:
+                allowed = ", ".join(map(str, CODE_BITS))
                 raise ValueError(f"DspChain weights are {allowed} bits wide, not {bits}")
         if not self.weight_bits:
             raise ValueError("DspChain weight_bits needs at least one width")
@@ -199,7 +195,7 @@ class DspChain(Spec):
     @property
     def group(self) -> int:
         """Candidates of one pass: M of N:M."""
-        return 16
+        return CANDIDATES
 
     @property
     def fill_cycles(self) -> int:

@@ -218,5 +218,5 @@ def test_batch_with_unequal_operands_says_so(batch):
 
 
 def test_build_without_a_compiler_names_it(tmp_path):
-    with pytest.raises(RuntimeError, match="no-such-compiler could not compile the bank"):
+    with pytest.raises(RuntimeError, match="no-such-compiler could not compile the unit"):
         build(tmp_path, latency=1, compiler="no-such-compiler")

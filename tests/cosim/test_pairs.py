@@ -1,4 +1,4 @@
-"""Every pair agrees at random points, without tolerance: array, PE (a 1x1 array), SORE and WUVE.
+"""Every pair agrees at random points, without tolerance: array, PE (a 1x1 array), all other units.
 
 An agreement compares, of the software model and the RTL, every word of the results bit for bit,
 the cycle in which every job, every operand beat and every result beat is accepted, and every
@@ -12,8 +12,11 @@ from rtl.cosim.campaign import compare
 from rtl.cosim.points import draw_points
 from rtl.testing import PAIRS, VERILATED, Pair, bare_array
 from simulator.arch import Dataflow, NMArray, Precision
+from simulator.arch.dequantiser import DequantiserParams
+from simulator.arch.dsp_cells import ChainParams, DspSlice, MpeParams
 from simulator.arch.nm_job import drain_wait_slots
 from simulator.arch.sore import SoreFormat, SoreParams
+from simulator.arch.special import SpecialParams
 from simulator.arch.wuve import WuveParams
 from simulator.units.nm_array import run_sequence
 
@@ -73,6 +76,9 @@ LARGE = (
     bare_array(7, 5, max_m=4, precision=Precision.FP16, adder_latency=4, interleave=2),
     SoreParams(lanes=32, max_n=16, max_m=16),
     WuveParams(lanes=16, adder_latency=7, multiplier_latency=4),
+    MpeParams(chain=ChainParams(stages=32, full_range=False), vpus=2, depth=16),
+    DequantiserParams(lanes=32),
+    SpecialParams(lanes=16),
 )
 
 
@@ -138,11 +144,45 @@ def random_wuve(rng):
     )
 
 
+def random_mpe(rng):
+    group = int(rng.choice([1, 2, 4]))
+    groups = int(rng.integers(1, 16 // group + 1))
+    load_groups = int(rng.choice([n for n in range(1, groups + 1) if groups % n == 0]))
+    chain = ChainParams(
+        stages=group * groups,
+        group=group,
+        load_groups=load_groups,
+        full_range=bool(rng.integers(2)),
+        dsp=DspSlice(rng.choice(list(DspSlice))),
+    )
+    vpus, mpus, depth = (int(size) for size in rng.integers(1, [3, 3, 9]))
+    return MpeParams(chain=chain, vpus=vpus, mpus=mpus, depth=depth)
+
+
+def random_dequantiser(rng):
+    return DequantiserParams(lanes=int(rng.integers(1, 17)))
+
+
+def random_special(rng):
+    return SpecialParams(lanes=int(rng.integers(1, 9)))
+
+
 @pytest.mark.long
 @pytest.mark.rtl
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("seed", range(STRUCTURES))
-@pytest.mark.parametrize("structure", [random_pe, random_small_array, random_sore, random_wuve])
+@pytest.mark.parametrize(
+    "structure",
+    [
+        random_pe,
+        random_small_array,
+        random_sore,
+        random_wuve,
+        random_mpe,
+        random_dequantiser,
+        random_special,
+    ],
+)
 def test_unit_of_random_structure_agrees_in_amaranths_simulator(structure, seed, tmp_path):
     """The short test's comparison, at 600 points of 50 random structures of each kind of unit."""
     params = structure(np.random.default_rng([SEED, seed]))
@@ -157,8 +197,9 @@ def kind(params):
 
 
 def test_every_kind_of_unit_has_at_least_a_hundred_points():
-    """The default run has 100 random points of PE, array, SORE and WUVE each; the long one 500."""
-    points = dict.fromkeys(("pe", "array", "SoreParams", "WuveParams"), 0)
+    """The default run has 100 random points of every kind of unit, the long one 500."""
+    kinds = ("SoreParams", "WuveParams", "MpeParams", "DequantiserParams", "SpecialParams")
+    points = dict.fromkeys(("pe", "array", *kinds), 0)
     for pair in PAIRS:
         points[kind(pair.params)] += len(few_points(pair.params))
     for pair in VERILATED:

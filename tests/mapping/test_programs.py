@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from mapping import map_graph
 from mapping.stream import map_stream
 from mapping.types import NoMapping
+from mapping.updates import update_stream
 from simulator.arch.load import load_arch
 from simulator.engine import program_cycles
 from simulator.plan import Flow, GemmPlan, Stream, StreamPlan
@@ -165,3 +166,19 @@ def test_a_move_between_tensors_of_awkward_sizes_is_cut_to_fit():
             bits = sum(n for (part, _, _), n in step.counts.items() if part == "dram")
             moved[step.label.split()[0]] += bits * times
     assert moved == {"load": 64 * 196 * 768 * 16, "store": 64 * 197 * 768 * 16}
+
+
+def test_rows_too_long_for_the_buffer_are_updated_in_strips():
+    """Strips of whole groups: the same bytes move, in granules that fit a slot."""
+    graph = network()
+    (update,) = (op for op in graph.ops if op.name == "second.update")
+    whole = update_stream(graph, load_arch("sat-tiny"), update)
+    arch = load_arch("sat-tiny", act_buffer={"capacity_bytes": 1024})
+    strips = update_stream(graph, arch, update)
+    assert (whole.granules, strips.granules) == (8, 32)
+    assert strips.ops_per_granule == 4 * 4
+    for one, other in zip(
+        (*whole.reads, *whole.writes), (*strips.reads, *strips.writes), strict=True
+    ):
+        assert one.bits == other.bits == other.granule_bits * strips.granules
+    assert map_stream(arch, strips)

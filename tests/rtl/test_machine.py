@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from mapping import map_graph
+from mapping.graph import map_graph
 from rtl.export import export_machine, machine_name
 from rtl.machine.assembler import assemble, layout_rules
 from rtl.machine.machine import check_machine

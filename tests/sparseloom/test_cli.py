@@ -147,6 +147,17 @@ def test_rtl_writes_verilog_that_carries_the_digest(command, tmp_path):
     assert answer["digest"] in (tmp_path / verilog).read_text()
 
 
+def test_rtl_of_the_whole_machine_needs_one_that_can_be_built(command, tmp_path):
+    """`--machine` adds the top level behind AXI4, and refuses before anything is written."""
+    code, out, _ = command("rtl", "--arch", "sat-tiny", "--machine", "--out", tmp_path, "--json")
+    assert code == 0
+    assert json.loads(out)["modules"][-1].startswith("nm_machine_")
+    code, _, err = command("rtl", "--arch", "sat-vcu1525", "--machine", "--out", tmp_path / "no")
+    assert code == 2
+    assert "The RTL machine: dram.bandwidth_bytes_per_s must be a power of two" in err
+    assert not (tmp_path / "no").exists()
+
+
 def test_cosim_agreement_exits_zero(command, machine):
     path = machine(rows=2, cols=2, max_m=4)
     code, out, _ = command("cosim", "--arch", path, "--points", 2, "--json")

@@ -11,7 +11,7 @@ from workloads.sparsity import Dense, NofM, Sparsity
 from workloads.training.method import SGD
 from workloads.training.tape import VALUE_BITS, Tape
 
-__all__ = ["factor_gradients", "input_gradient", "pruned", "weight_gradient"]
+__all__ = ["STATE_BITS", "factor_gradients", "input_gradient", "pruned", "weight_gradient"]
 
 Values = NDArray[np.float32]
 
