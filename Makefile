@@ -62,6 +62,7 @@ test-long: .venv/.installed-test .venv/.model
 bench: .venv/.installed
 	@$(BIN)/python benchmarks/first_light.py
 	@$(BIN)/python benchmarks/sat_training.py
+	@$(BIN)/python benchmarks/flightllm.py
 
 notebooks: .venv/.installed-notebook
 	@$(BIN)/jupyter nbconvert --execute --to html --output-dir notebooks-out notebooks/*.ipynb

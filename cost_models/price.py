@@ -2,10 +2,10 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from cost_models.energy import HOROWITZ_45NM, SRAM_MACROS, EnergyTable, MissingPrice
-from simulator.arch import Accelerator, BufferParams
+from simulator.arch import Accelerator, BufferParams, DspChain
 from simulator.counts import Event
 from simulator.result import Result
 from workloads.canonical import Spec
@@ -102,13 +102,17 @@ def prices(arch: Accelerator, table: EnergyTable = HOROWITZ_45NM) -> dict[Event,
     """Return the price of one count of every event the machine can report.
 
     Memories are priced a bit, `mac` a multiplier use, `vector` an element operation; index bits
-    cost what data bits cost. Raises MissingPrice if the table lacks an action.
+    cost what data bits cost. Under the default table a machine with HBM pays for HBM. Raises
+    MissingPrice if the table lacks an action.
     """
     out = _mac(table) | _vector(table) | _training(table)
+    if isinstance(arch, DspChain) and table == HOROWITZ_45NM:
+        table = table.with_dram(arch.hbm.kind)
     dram = table.entry("dram_bit")
     bit = {"dram": Price(pj=dram.pj, source=dram.source, assumed=dram.assumed)}
-    for name in ("act_buffer", "weight_buffer", "out_buffer"):
-        bit[name] = _sram(getattr(arch, name), table)
+    for buffer in fields(arch):
+        if isinstance(getattr(arch, buffer.name), BufferParams):
+            bit[buffer.name] = _sram(getattr(arch, buffer.name), table)
     for component, entry in bit.items():
         for action in ("read", "write"):
             for variant in ("full", "metadata"):

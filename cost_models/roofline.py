@@ -6,6 +6,7 @@ Williams, Waterman and Patterson, CACM 2009; work is counted in multiply-accumul
 from dataclasses import dataclass
 
 from simulator.arch import Accelerator
+from simulator.arch.accelerator import seconds
 from simulator.result import Result
 from workloads.canonical import Spec
 
@@ -54,13 +55,13 @@ def roofline(result: Result) -> tuple[RooflinePoint, ...]:
         moved = int(row["dram_read_bytes"]) + int(row["dram_write_bytes"])
         cycles, macs = int(row["cycles"]), int(row["macs_effectual"])
         if macs and moved and cycles:
-            seconds = cycles / result.arch.clock_hz
+            time = seconds(result.arch, cycles)
             points.append(
                 RooflinePoint(
                     name=str(row["name"]),
                     macs_per_byte=macs / moved,
-                    effectual_macs_per_s=macs / seconds,
-                    dense_macs_per_s=int(row["macs_dense"]) / seconds,
+                    effectual_macs_per_s=macs / time,
+                    dense_macs_per_s=int(row["macs_dense"]) / time,
                 )
             )
     return tuple(points)

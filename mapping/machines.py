@@ -1,14 +1,26 @@
-"""Map a workload by the machine it is for."""
+"""Map and run a workload by the machine it is for."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from mapping import closed_form
 from mapping import graph as nm_array
+from mapping.dsp import simulate_decoder
 from mapping.types import MapperResult
-from simulator.arch import Accelerator, NMArray
+from simulator.arch import Accelerator, DspChain, NMArray
+from simulator.result import Result
+from simulator.simulate import simulate
 from workloads.graph import WorkloadGraph
 
-__all__ = ["map_graph"]
+__all__ = ["Simulated", "map_graph", "simulate_graph"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Simulated:
+    """A workload mapped, and what running it came to."""
+
+    mapped: MapperResult
+    result: Result
 
 
 def map_graph(
@@ -20,9 +32,38 @@ def map_graph(
 ) -> MapperResult:
     """Return every operator of `graph` mapped onto `arch`.
 
-    Raises ValueError for an unknown mapper and NoMapping for an operator that fits no buffer.
+    Raises ValueError for an unknown mapper and for a DspChain, and NoMapping for an operator that
+    fits no buffer.
     `on_op` is called with each operator's name when it is mapped.
     """
+    if isinstance(arch, DspChain):
+        raise ValueError("A DspChain compiles decoders one way: simulate the graph itself")
     if isinstance(arch, NMArray):
         return nm_array.map_graph(graph, arch, mapper=mapper, on_op=on_op)
     return closed_form.map_graph(graph, arch, mapper=mapper, on_op=on_op)
+
+
+def simulate_graph(
+    graph: WorkloadGraph,
+    arch: Accelerator,
+    *,
+    mapper: str = "exhaustive",
+    compress: bool = True,
+    seed: int = 0,
+    on_op: Callable[[str], None] | None = None,
+) -> Simulated:
+    """Return `graph` mapped onto `arch` and run; the other arguments are those of `map_graph`.
+
+    Unless `compress` is false, a dense graph of the model that a machine's preset was published
+    with is compressed as it was.
+    """
+    if isinstance(arch, DspChain):
+        if mapper not in nm_array.MAPPERS:
+            raise ValueError(f"Unknown mapper {mapper!r}; known: {', '.join(nm_array.MAPPERS)}")
+        done = simulate_decoder(graph, arch, compress=compress, seed=seed)
+        if on_op:
+            for op in graph.ops:
+                on_op(op.name)
+        return Simulated(mapped=done.mapped, result=done.result)
+    mapped = map_graph(graph, arch, mapper=mapper, on_op=on_op)
+    return Simulated(mapped=mapped, result=simulate(mapped.schedule, arch, seed=seed))

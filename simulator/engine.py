@@ -7,15 +7,16 @@ trip count at a cost that grows with its logarithm (Baccelli et al., Synchroniza
 Linearity, 1992, sections 2 and 3).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simulator.schedule import Block, OpSchedule, Step, Unit
 
-__all__ = ["program_cycles", "unit_cycles", "without"]
+__all__ = ["Transfer", "program_cycles", "transfer", "unit_cycles", "without"]
 
 Times = NDArray[np.int64]
 
@@ -27,7 +28,7 @@ NEVER = -(2**60)
 class _State:
     """Times at a point of the program: one row per unit and per token, any number of columns."""
 
-    units: dict[Unit, Times]
+    units: dict[StrEnum, Times]
     channels: dict[str, list[Times]]
 
     def rows(self) -> Times:
@@ -89,16 +90,44 @@ def _step(step: Step, state: _State) -> None:
         state.channels.setdefault(channel, []).append(end + step.latency)
 
 
-def program_cycles(program: Block, tokens: Mapping[str, int]) -> int:
+def program_cycles(
+    program: Block, tokens: Mapping[str, int], units: Iterable[StrEnum] = Unit
+) -> int:
     """Return the cycle in which the last step of `program` ends, all units free at cycle 0.
 
     `tokens` are the initial tokens by channel; the schedule must satisfy `verify_schedule`.
     """
     zero = np.zeros(1, dtype=np.int64)
     channels = {channel: [zero] * count for channel, count in tokens.items()}
-    state = _State(dict.fromkeys(Unit, zero), channels)
+    state = _State(dict.fromkeys(units, zero), channels)
     _run(program, state)
     return int(max(time[0] for time in state.units.values()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transfer:
+    """What a program does to time: the (max, +) matrix from the times before to those after.
+
+    Rows and columns are the units in their order, then every channel's tokens by name; `tokens`
+    are the channels' tokens after the program.
+    """
+
+    matrix: Times
+    tokens: Mapping[str, int]
+
+    def __call__(self, times: Times) -> Times:
+        """Return the times after the program, int64[rows], from those before, int64[columns]."""
+        return _product(self.matrix, times[:, None])[:, 0]
+
+
+def transfer(program: Block, units: Iterable[StrEnum], tokens: Mapping[str, int]) -> Transfer:
+    """Return the transfer of `program` on `units` with `tokens` in the channels before it."""
+    zero = np.zeros(1, dtype=np.int64)
+    channels = {channel: [zero] * count for channel, count in tokens.items() if count}
+    state = _State(dict.fromkeys(units, zero), channels).identity()
+    _run(program, state)
+    left = {channel: len(queue) for channel, queue in state.channels.items() if queue}
+    return Transfer(matrix=state.rows(), tokens=left)
 
 
 def without(program: Block, change: Callable[[Step], Step]) -> Block:
@@ -109,9 +138,10 @@ def without(program: Block, change: Callable[[Step], Step]) -> Block:
     )
 
 
-def unit_cycles(op: OpSchedule) -> dict[Unit, int]:
+def unit_cycles(op: OpSchedule) -> dict[StrEnum, int]:
     """Return the busy cycles of every unit in one execution of `op`."""
-    busy = dict.fromkeys(Unit, 0)
+    units: Iterable[StrEnum] = Unit
+    busy = dict.fromkeys(units, 0)
     for step, times in op.steps():
         busy[step.unit] += step.cycles * times
     return busy

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.arch import Accelerator
+from simulator.arch.accelerator import seconds
 from simulator.counts import Counts
 from workloads.canonical import Spec, canonical
 
@@ -61,7 +62,8 @@ class Result(Spec):
     """One simulated workload. Compared by digest.
 
     cycles is the whole run, seconds cycles over the clock. per_op has dtype OP_RECORD and sums
-    to cycles; counts sums over operators. notes are sentences for the reader.
+    to cycles; counts sums over operators. notes are sentences for the reader, detail figures that
+    only some machines have.
     """
 
     workload: str
@@ -83,7 +85,7 @@ class Result(Spec):
     @property
     def seconds(self) -> float:
         """Run time at the machine's clock."""
-        return self.cycles / self.arch.clock_hz
+        return seconds(self.arch, self.cycles)
 
     @property
     def macs_dense(self) -> int:

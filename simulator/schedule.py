@@ -8,6 +8,7 @@ tokens, and the whole program is a timed event graph whose exact time has a clos
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from typing import Any
 
 from simulator.counts import Counts
@@ -21,11 +22,13 @@ __all__ = ["Block", "OpSchedule", "Repeat", "Schedule", "Step", "Unit", "verify_
 class Step(Spec):
     """`cycles` of work on `unit`; its released tokens appear `latency` cycles after its end.
 
+    `unit` is a `Unit`, or a module of another machine's own enumeration.
+
     `busy` counts the cycles of an array step in which some PE multiplies; `counts` are the
     events of one execution.
     """
 
-    unit: Unit
+    unit: StrEnum
     label: str
     cycles: int
     latency: int = 0

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from simulator.arch import Accelerator, MemoryMode
+from simulator.arch import Accelerator, DspChain, MemoryMode
 from simulator.counts import Event, add, scale
 from simulator.engine import program_cycles, unit_cycles, without
 from simulator.result import OP_RECORD, STALLS, Provenance, Result
@@ -37,9 +37,12 @@ def simulate(
 ) -> Result:
     """Return the exact result of running `schedule` on `arch`, operator after operator.
 
-    Raises ValueError if the schedule was made for another machine or can never finish.
+    Raises ValueError if the schedule was made for another machine or can never finish, and for a
+    DspChain, whose programs are no schedules.
     `on_op` is called with each operator's name when it is done.
     """
+    if isinstance(arch, DspChain):
+        raise ValueError("A DspChain runs the graph of a decoder, not a schedule")
     if schedule.arch_digest != arch.digest():
         raise ValueError(
             f"Schedule of {schedule.workload!r} was made for another machine: its digest is "

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mapping.placer import Placement as Placement
     from mapping.placer import place as place
     from mapping.types import MapperResult as MapperResult
+    from simulator.arch import DspChain as DspChain
     from simulator.arch import NMArray as NMArray
     from simulator.arch.formats import Format as Format
     from simulator.formats import decode as decode
@@ -54,6 +55,7 @@ _EXPORTS: Final = {
     "ConstantFanIn": "workloads.sparsity",
     "Cost": "cost_models",
     "Dense": "workloads.sparsity",
+    "DspChain": "simulator.arch",
     "EnergyTable": "cost_models",
     "Explicit": "workloads.sparsity",
     "Format": "simulator.arch.formats",

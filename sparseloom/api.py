@@ -6,7 +6,7 @@ from typing import Any
 
 from cost_models import HOROWITZ_45NM, Cost, EnergyTable
 from cost_models import price as price_counts
-from mapping import MapperResult, map_graph
+from mapping import MapperResult, map_graph, simulate_graph
 from simulator.arch import Accelerator
 from simulator.arch.load import load_arch
 from simulator.result import Result
@@ -78,16 +78,19 @@ def simulate(
     *,
     seed: int = 0,
 ) -> Result:
-    """Return the exact cycles and counted events of a workload, mapping it first if needed."""
+    """Return the exact cycles and counted events of a workload, mapping it first if needed.
+
+    On a DspChain a dense graph of the preset's published model runs compressed as published; with
+    `compression=None` on the machine it runs dense.
+    """
     machine = load_arch(arch)
     match workload:
         case WorkloadGraph():
-            schedule = map_graph(workload, machine).schedule
+            return simulate_graph(workload, machine, seed=seed).result
         case MapperResult():
-            schedule = workload.schedule
+            return simulate_schedule(workload.schedule, machine, seed=seed)
         case Schedule():
-            schedule = workload
-    return simulate_schedule(schedule, machine, seed=seed)
+            return simulate_schedule(workload, machine, seed=seed)
 
 
 def price(result: Result, *, table: EnergyTable = HOROWITZ_45NM, dram: str | None = None) -> Cost:

@@ -41,6 +41,7 @@ COMPONENTS: Final = {
     "dram": ("DRAM", "#D55E00"),
     "act_buffer": ("activation buffer", "#56B4E9"),
     "weight_buffer": ("weight buffer", "#0072B2"),
+    "mv_buffer": ("matrix buffer", "#999933"),
     "out_buffer": ("output buffer", "#CC79A7"),
     "mac": ("multipliers", "#009E73"),
     "vector": ("vector unit", "#E69F00"),

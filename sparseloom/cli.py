@@ -57,9 +57,9 @@ Arch = Annotated[
     typer.Option("--arch", help="A preset (see `list`) or a machine .yaml.", show_default=False),
 ]
 Sparsity = Annotated[
-    str,
+    str | None,
     typer.Option(
-        help="On weights: dense, N:M, unstructured:D, block:RxC:D or balanced:B:D.",
+        help="On weights: dense (default), N:M, unstructured:D, block:RxC:D or balanced:B:D.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
@@ -144,7 +144,7 @@ def _execute(source: str, arch: str, **settings: Any) -> "Run":
 def run(
     source: Source,
     arch: Arch,
-    sparsity: Sparsity = "dense",
+    sparsity: Sparsity = None,
     baseline: Annotated[
         str | None, typer.Option(help="Also run and compare: dense (the same array).")
     ] = None,
@@ -215,7 +215,7 @@ def _write(document: dict[str, Any], out: Path) -> tuple[Path, ...]:
 def explain(
     source: Source,
     arch: Arch,
-    sparsity: Sparsity = "dense",
+    sparsity: Sparsity = None,
     batch: Batch = None,
     prefill: Prefill = None,
     decode: Decode = None,

@@ -3,6 +3,7 @@
 from typing import Any
 
 from cost_models import Cost, machine_roofline, roofline
+from simulator.arch.accelerator import seconds
 from simulator.arch.load import read_arch_file
 from simulator.result import Result
 from sparseloom.runs import Run
@@ -21,7 +22,7 @@ def document(run: Run) -> dict[str, Any]:
         **core,
         "workload": run.graph.name,
         "arch": run.arch_name,
-        "sparsity": str(run.sparsity),
+        "sparsity": run.result.sparsity if run.result.detail else str(run.sparsity),
         **({"phase": "train", "method": run.method, "passes": _passes(run)} if run.method else {}),
         "options": canonical(run.options),
         "energy_j": run.cost.energy_j,
@@ -38,6 +39,7 @@ def document(run: Run) -> dict[str, Any]:
         },
         "unsupported": dict(run.graph.unsupported),
         "arch_sources": _sources(run.arch_name),
+        **canonical(run.result.detail),
         **_phases(run),
         **({f"baseline_{k}": v for k, v in _phases(run.baseline).items()} if run.baseline else {}),
         **(_beside(run, run.baseline) if run.baseline else {}),
@@ -137,15 +139,16 @@ def _phases(run: Run) -> dict[str, Any]:
     """Return seconds of prefill and decode, and tokens a second, where operators name a phase."""
     result = run.result
     names = result.per_op["name"]
-    seconds: dict[str, float] = {}
+    times: dict[str, float] = {}
     for phase in ("prefill", "decode"):
         mine = [str(name).startswith(f"{phase}.") for name in names]
         if any(mine):
-            seconds[f"{phase}_s"] = int(result.per_op["cycles"][mine].sum()) / result.arch.clock_hz
-    if seconds.get("decode_s"):
+            cycles = int(result.per_op["cycles"][mine].sum())
+            times[f"{phase}_s"] = seconds(result.arch, cycles)
+    if times.get("decode_s"):
         tokens = int(run.options.get("decode", 0)) * int(run.options.get("batch", 1))
-        return {**seconds, "tokens_per_s": tokens / seconds["decode_s"]}
-    return {**seconds}
+        return {**times, "tokens_per_s": tokens / times["decode_s"]}
+    return {**times}
 
 
 def _beside(run: Run, baseline: Run) -> dict[str, Any]:

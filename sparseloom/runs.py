@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from cost_models import Cost, price
-from mapping import MapperResult, map_graph
+from mapping import MapperResult, simulate_graph
 from simulator.arch import Accelerator, NMArray
 from simulator.arch.load import PRESETS, load_arch, read_arch_file
 from simulator.result import Result
-from simulator.simulate import simulate
 from workloads.frontends import load
 from workloads.graph import Phase, WorkloadGraph
 from workloads.pruning import sparsify
@@ -80,7 +79,7 @@ class Prepared:
 
 def prepared(
     source: str | Path | WorkloadGraph,
-    sparsity: str | Sparsity,
+    sparsity: str | Sparsity | None,
     *,
     first_layer: bool = False,
     phase: str = "infer",
@@ -92,7 +91,7 @@ def prepared(
         raise ValueError(f"Unknown phase {phase!r}; known: {', '.join(PHASES)}")
     if method is not None and phase != "train":
         raise ValueError(f"Method {method!r} is a training method: it needs phase train")
-    structure = parse(sparsity) if isinstance(sparsity, str) else sparsity
+    structure = parse(sparsity) if isinstance(sparsity, str) else sparsity or Dense()
     given = {key: value for key, value in options.items() if value is not None}
     if phase == "train" and source in TRAINED_SMALL:
         given.setdefault("image", TRAINED_SMALL[str(source)])
@@ -130,17 +129,22 @@ def _check_trainer(graph: WorkloadGraph, machine: Accelerator, arch_name: str) -
 
 
 def _once(
-    graph: WorkloadGraph, arch_name: str, arch: Accelerator, seed: int, on_op: OnOp | None
+    graph: WorkloadGraph,
+    arch_name: str,
+    arch: Accelerator,
+    seed: int,
+    on_op: OnOp | None,
+    *,
+    compress: bool = False,
 ) -> dict[str, Any]:
-    mapped = map_graph(graph, arch, on_op=on_op)
-    result = simulate(mapped.schedule, arch, seed=seed)
+    done = simulate_graph(graph, arch, compress=compress, seed=seed, on_op=on_op)
     return {
         "arch_name": arch_name,
         "arch": arch,
         "graph": graph,
-        "mapped": mapped,
-        "result": result,
-        "cost": price(result),
+        "mapped": done.mapped,
+        "result": done.result,
+        "cost": price(done.result),
     }
 
 
@@ -148,7 +152,7 @@ def run(
     source: str | Path | WorkloadGraph,
     *,
     arch: str | Path | Accelerator,
-    sparsity: str | Sparsity = "dense",
+    sparsity: str | Sparsity | None = None,
     baseline: str | None = None,
     memory: str | None = None,
     first_layer: bool = False,
@@ -164,7 +168,8 @@ def run(
     bdwp; bdwp by default, dense if the weights are), and its dense baseline is method dense.
     Networks of the zoo train with the batch norms that are folded for inference.
 
-    `sparsity` goes on the weights; the first layer stays dense unless `first_layer`. With
+    `sparsity` goes on the weights; left out, they are dense, or compressed as the machine's
+    published run of this model was. The first layer stays dense unless `first_layer`. With
     baseline="dense" the same workload also runs dense on the same array. Options are those of
     the source (batch, prefill, decode, image, length, inputs); None leaves one out. `on_op` is
     called with the name of every operator once it is mapped. Raises ValueError with a sentence
@@ -192,5 +197,5 @@ def run(
         method=ready.method,
         baseline=beside,
         options=ready.options,
-        **_once(ready.graph, arch_name, machine, seed, on_op),
+        **_once(ready.graph, arch_name, machine, seed, on_op, compress=sparsity is None),
     )

@@ -98,6 +98,9 @@ def run_table(document: Mapping[str, Any]) -> "Table":
     ):
         if key in d:
             row(name, key, lambda v, unit=unit: si(v, unit))
+    if "bandwidth_utilisation" in d:
+        row("bandwidth utilisation", "bandwidth_utilisation", lambda v: f"{v:.1%}")
+        row("instructions", "instruction_bytes", lambda v: si(v, "B"))
     return table
 
 
@@ -168,7 +171,7 @@ def catalogue_table(title: str, rows: Sequence[Mapping[str, Any]]) -> "Table":
 def _figure(value: float, unit: str) -> str:
     """Return a published or reproduced figure in its unit."""
     match unit:
-        case "cycles":
+        case "cycles" | "instructions":
             return f"{value:,.0f}"
         case "%":
             return f"{value:.2%}"
@@ -181,10 +184,13 @@ def _error(row: "Row") -> str:
 
 def reproduction_table(section: "Section") -> "Table":
     """Return published figures beside ours: error, verdict, source and note."""
-    columns = (("", "fold"), ("published", "right"), ("ours", "right"), ("error", "right"))
+    corrected = any(row.uncorrected is not None for row in section.rows)
+    names = ("published", *(["uncorrected"] if corrected else []), "ours", "error")
+    columns = (("", "fold"), *((name, "right") for name in names))
     table = _table(section.title, (*columns, ("", "left"), ("source and note", "fold")))
     for row in section.rows:
-        figures = (_figure(value, row.unit) for value in (row.published, row.ours))
+        values = (row.published, *([row.uncorrected] if corrected else []), row.ours)
+        figures = ("" if value is None else _figure(value, row.unit) for value in values)
         told = "; ".join(part for part in (row.source, row.note) if part)
         table.add_row(row.what, *figures, _error(row), "" if row.matches else "off", told)
     return table

@@ -51,6 +51,12 @@ def test_training_table_is_what_reproduce_prints(capsys):
     assert lines(capsys.readouterr().out) == lines(block("console", 3))
 
 
+def test_llm_command_prints_what_the_readme_says(capsys):
+    (command,) = re.findall(r"^    sparseloom (run llama2-7b .*)$", README, flags=re.M)
+    assert invoke(command.split()) == 0
+    assert lines(capsys.readouterr().out) == lines(block("console", 4))
+
+
 def test_machine_file_example_is_a_machine(tmp_path, capsys):
     path = tmp_path / "machine.yaml"
     path.write_text(block("yaml"))

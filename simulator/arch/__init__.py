@@ -1,6 +1,7 @@
 """Machine parameters: the single source for timing, RTL, cost and legal mappings."""
 
 from simulator.arch.accelerator import MACHINES, Accelerator
+from simulator.arch.dsp_chain import Compression, DdrParams, DspChain, HbmParams
 from simulator.arch.memory import BufferParams, DramParams, MemoryMode
 from simulator.arch.nm_array import Dataflow, NMArray, Precision
 from simulator.arch.nm_job import ArrayJob
@@ -13,8 +14,12 @@ __all__ = [
     "Accelerator",
     "ArrayJob",
     "BufferParams",
+    "Compression",
     "Dataflow",
+    "DdrParams",
     "DramParams",
+    "DspChain",
+    "HbmParams",
     "MemoryMode",
     "NMArray",
     "Precision",

@@ -3,18 +3,19 @@
 from collections.abc import Mapping
 from typing import Final, TypeAlias
 
+from simulator.arch.dsp_chain import DspChain
 from simulator.arch.flex_dpe import FlexDpe
 from simulator.arch.nm_array import NMArray
 from simulator.arch.outer_product import OuterProduct
 from simulator.arch.stationary_array import StationaryArray
 from simulator.arch.tensor_core import TensorCore
 
-__all__ = ["MACHINES", "Accelerator", "ClosedForm", "with_rtl"]
+__all__ = ["MACHINES", "Accelerator", "ClosedForm", "seconds", "with_rtl"]
 
 ClosedForm: TypeAlias = TensorCore | OuterProduct | FlexDpe | StationaryArray
 """Machines whose operators have a closed form: models only, see `simulator.models`."""
 
-Accelerator: TypeAlias = NMArray | ClosedForm
+Accelerator: TypeAlias = NMArray | DspChain | ClosedForm
 """What every generic step takes: clock, memory mode, main memory, peak rate, and the rest by type.
 
 Every member has `clock_hz`, `memory`, `dram`, `operand_bits`, `vector_lanes`,
@@ -23,6 +24,7 @@ Every member has `clock_hz`, `memory`, `dram`, `operand_bits`, `vector_lanes`,
 
 MACHINES: Final[Mapping[str, type[Accelerator]]] = {
     "nm_array": NMArray,
+    "dsp_chain": DspChain,
     "tensor_core": TensorCore,
     "outer_product": OuterProduct,
     "flex_dpe": FlexDpe,
@@ -36,3 +38,8 @@ def with_rtl(arch: Accelerator) -> NMArray:
     if isinstance(arch, NMArray):
         return arch
     raise ValueError(f"{type(arch).__name__} is a model only and has no RTL; an nm_array has")
+
+
+def seconds(arch: Accelerator, cycles: int) -> float:
+    """Return the time of `cycles` at the machine's clock, `sustained` of a DspChain included."""
+    return arch.seconds(cycles) if isinstance(arch, DspChain) else cycles / arch.clock_hz

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from sparseloom.reproduce import sat, scale_sim
+from sparseloom.reproduce import flightllm, sat, scale_sim
 from sparseloom.reproduce.row import Row, Section
 
 __all__ = ["SECTIONS", "Row", "Section", "reproduce"]
@@ -13,6 +13,7 @@ OnStep = Callable[[str], None]
 SECTIONS: Final[dict[str, Callable[[OnStep], Section]]] = {
     "scale-sim": scale_sim.section,
     "sat": sat.section,
+    "flightllm": flightllm.section,
 }
 """What there is to reproduce: a function that runs it and calls back after every step."""
 

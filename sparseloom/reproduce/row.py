@@ -14,7 +14,10 @@ TOLERANCE: Final = 0.05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row(Spec):
-    """A published figure and ours in `unit`; `note` says how they compare, and why not if not."""
+    """A published figure and ours in `unit`; `note` says how they compare, and why not if not.
+
+    `uncorrected` is ours without an assumed correction, if there is one.
+    """
 
     what: str
     published: float
@@ -22,6 +25,7 @@ class Row(Spec):
     unit: str
     source: str
     note: str = ""
+    uncorrected: float | None = None
     tolerance: float = TOLERANCE
 
     @property
@@ -36,8 +40,8 @@ class Row(Spec):
 
     def to_json(self) -> dict[str, Any]:
         """Return a plain JSON object, error and verdict included."""
-        names = ("what", "published", "ours", "unit", "error", "matches", "source", "note")
-        return {name: getattr(self, name) for name in names}
+        names = ("what", "published", "uncorrected", "ours", "unit", "error", "matches", "source")
+        return {name: getattr(self, name) for name in (*names, "note")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,10 +7,9 @@ from functools import lru_cache
 from typing import Any
 
 from cost_models import price
-from mapping import map_graph
+from mapping import simulate_graph
 from simulator.arch import Accelerator
 from simulator.arch.load import load_arch
-from simulator.simulate import simulate
 from sparseloom.runs import prepared
 from sparseloom.sweeps.metrics import measure
 from sparseloom.sweeps.points import Point, nested
@@ -48,7 +47,7 @@ def _base(name: str) -> Accelerator:
 def _metrics(point: Point) -> dict[str, float | int]:
     arch = load_arch(_base(point.base), **nested(point.parameters))
     graph = _workload(point.workload, point.sparsity)
-    result = simulate(map_graph(graph, arch, mapper=point.mapper).schedule, arch)
+    result = simulate_graph(graph, arch, mapper=point.mapper, compress=False).result
     return measure(result, price(result))
 
 

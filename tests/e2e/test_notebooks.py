@@ -12,6 +12,10 @@ REDUCED = {
     "sat_training": "BATCH = 2\n"
     "NETWORKS = studies.NETWORKS[:1]\n"
     "ASSUMPTIONS = studies.ASSUMPTIONS[-5:]\n",
+    "flightllm": "LENGTHS = range(256, 2049, 256)\n"
+    "PROMPTS = (128,)\n"
+    "COMPRESSIONS = studies.COMPRESSIONS[:1]\n"
+    "LONGEST = 256\n",
 }
 """What replaces a notebook's cell tagged `parameters`."""
 
@@ -21,10 +25,11 @@ def outputs(cell, kind):
 
 
 @pytest.fixture(scope="module")
-def executed():
-    notebook = nbformat.read(ROOT / "notebooks" / "sat_training.ipynb", as_version=4)
+def executed(request):
+    """Return the notebook of a name, run at its reduced size."""
+    notebook = nbformat.read(ROOT / "notebooks" / f"{request.param}.ipynb", as_version=4)
     (cell,) = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", ())]
-    cell.source = REDUCED["sat_training"]
+    cell.source = REDUCED[request.param]
     NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(ROOT)}}).execute()
     return notebook
 
@@ -41,6 +46,7 @@ def test_notebooks_are_committed_without_outputs(path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("executed", ["sat_training"], indirect=True)
 def test_sat_training_draws_every_figure_and_concludes(executed):
     figures = [image for cell in executed.cells for image in outputs(cell, "image/png")]
     calls = [cell for cell in executed.cells if "figures.by_" in cell.source]
@@ -48,3 +54,14 @@ def test_sat_training_draws_every_figure_and_concludes(executed):
     last = executed.cells[-1].outputs[0]["text"]
     assert "On average over ResNet-9 bdwp 2:8 makes a training step" in last
     assert "published" in last
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("executed", ["flightllm"], indirect=True)
+def test_flightllm_draws_every_figure_and_concludes(executed):
+    images = [image for cell in executed.cells for image in outputs(cell, "image/png")]
+    calls = [cell for cell in executed.cells if "figures." in cell.source]
+    assert len(images) == len(calls) == 6
+    last = executed.cells[-1].outputs[0]["text"]
+    assert "Published steps and prompts: -4.0% to +4.7%" in last
+    assert "the board's step +3.6%" in last

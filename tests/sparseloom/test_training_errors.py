@@ -203,7 +203,7 @@ def test_machine_that_cannot_train_is_refused_before_any_mapping(refused, networ
     def mapped(*_args, **_kwargs):
         raise AssertionError("the workload was mapped")
 
-    monkeypatch.setattr("sparseloom.runs.map_graph", mapped)
+    monkeypatch.setattr("sparseloom.runs.simulate_graph", mapped)
     sentence = refused(network(), "nm-tiny")
     assert sentence.startswith(
         "Phase train needs an arch with `training` units (sore, wuve), which 'nm-tiny' has not; "

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 import sparseloom as sl
+from sparseloom.runs import run
 from sparseloom.sweeps import sweep
 from sparseloom.sweeps.points import Space
 from sparseloom.sweeps.run import ExecutorLost
@@ -47,6 +48,29 @@ def test_every_point_is_what_a_run_of_its_own_gives(small, topology, tmp_path):
             assert metrics["cycles"] == result.cycles
             assert metrics["energy_j"] == sl.price(result).energy_j
             assert metrics["multipliers"] == r * c
+
+
+def test_a_machine_of_programs_is_swept_as_it_runs(tmp_path):
+    """A DspChain compiles the graph; a sparsity that is asked for is not the published one."""
+    spec = {
+        "workloads": [{"source": "llama2-7b", "options": {"prefill": 16}}],
+        "sparsities": ["dense", "4:16"],
+        "archs": [{"base": "flightllm-vhk158", "parameters": {"hbm.latency_cycles": [40, 80]}}],
+        "objectives": ["seconds", "buffer_bytes"],
+    }
+    assert sweep(spec, tmp_path / "s.db").failed == 0
+    found = {
+        (r.point["sparsity"], r.point["hbm.latency_cycles"]): r for r in rows(tmp_path / "s.db")
+    }
+    for (sparsity, latency), row in found.items():
+        machine = sl.arch("flightllm-vhk158", hbm={"latency_cycles": latency})
+        alone = run("llama2-7b", arch=machine, sparsity=sparsity, prefill=16)
+        assert row.metrics["cycles"] == alone.result.cycles
+        assert row.metrics["seconds"] == alone.result.seconds
+        assert row.metrics["energy_j"] == alone.cost.energy_j
+        parts = ("act_buffer", "weight_buffer", "mv_buffer", "out_buffer")
+        sizes = [getattr(machine, part).capacity_bytes for part in parts]
+        assert row.metrics["buffer_bytes"] == sum(sizes)
 
 
 def test_failed_points_are_rows_with_their_reason(small, tmp_path):

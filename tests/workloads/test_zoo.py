@@ -5,6 +5,7 @@ import pytest
 from workloads.graph import OpKind
 from workloads.sparsity import NofM
 from workloads.zoo import ZOO, build
+from workloads.zoo.decoder import decoder
 
 GMAC = {
     # published: ResNet, VGG and MobileNet from their papers' FLOP tables, ViT and BERT by size
@@ -193,3 +194,24 @@ def test_prefill_and_decode_share_weights():
 def test_build_bad_name_or_option_says_what_is_allowed(name, options, sentence):
     with pytest.raises(ValueError, match=sentence):
         build(name, **options)
+
+
+def test_a_decoder_of_any_size_has_the_layers_of_its_model():
+    """decoder() with the sizes of a zoo model is that model, name aside."""
+    sizes = {"layers": 32, "width": 4096, "heads": 32, "hidden": 11008, "vocabulary": 32000}
+    graph = decoder("llama2-7b", "llama2-7b", **sizes, prefill=4, decode=2)
+    assert graph == build("llama2-7b", prefill=4, decode=2)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"like": "gpt"}, "Unknown decoder 'gpt'; known: opt-6.7b, llama2-7b"),
+        ({"heads": 3}, "tiny: 3 heads do not divide a width of 64"),
+    ],
+)
+def test_an_impossible_decoder_is_refused(change, sentence):
+    """Unknown families and heads that do not fit are named."""
+    sizes = {"layers": 1, "width": 64, "heads": 4, "hidden": 96, "vocabulary": 100}
+    with pytest.raises(ValueError, match=sentence):
+        decoder("tiny", **{"like": "opt-6.7b", **sizes, **change}, prefill=4)

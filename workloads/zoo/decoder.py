@@ -8,13 +8,13 @@ same weights, and in both the language-model head runs on the last token only.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from workloads.builder import GraphBuilder
 from workloads.graph import OpKind, WorkloadGraph
 from workloads.zoo.attention import GKN, GMK, attention, norm, products
 
-__all__ = ["llama2_7b", "opt_6_7b"]
+__all__ = ["decoder", "llama2_7b", "opt_6_7b"]
 
 DEFAULT_PREFILL = 512
 
@@ -27,6 +27,7 @@ class _Family:
     layers: int
     width: int
     heads: int
+    hidden: int  # width between the projections of the feed-forward part
     vocabulary: int
     stem: str  # prefix of layer names in the source model
     layer: Callable[["_Family", GraphBuilder, str, str, "_Attend"], str]
@@ -46,11 +47,8 @@ def _opt_layer(family: _Family, net: GraphBuilder, layer: str, x: str, attend: _
         f"{layer}.self_attn.add", net.linear(f"{layer}.self_attn.out_proj", context, width), x
     )
     y = norm(net, f"{layer}.final_layer_norm", x)
-    y = net.linear(f"{layer}.fc1", y, 4 * width, post=("Relu",))
+    y = net.linear(f"{layer}.fc1", y, family.hidden, post=("Relu",))
     return net.add(f"{layer}.add", net.linear(f"{layer}.fc2", y, width), x)
-
-
-LLAMA_HIDDEN = 11008
 
 
 def _llama_layer(family: _Family, net: GraphBuilder, layer: str, x: str, attend: _Attend) -> str:
@@ -61,8 +59,8 @@ def _llama_layer(family: _Family, net: GraphBuilder, layer: str, x: str, attend:
     k = net.vector(f"{attn}.rotary_k", OpKind.ELEMENTWISE, (k,), "RotaryEmbedding")
     x = net.add(f"{attn}.add", net.linear(f"{attn}.o_proj", attend(net, attn, q, k, v), width), x)
     y = norm(net, f"{layer}.post_attention_layernorm", x, "RMSNorm")
-    gate = net.linear(f"{mlp}.gate_proj", y, LLAMA_HIDDEN, post=("Silu",))
-    up = net.linear(f"{mlp}.up_proj", y, LLAMA_HIDDEN)
+    gate = net.linear(f"{mlp}.gate_proj", y, family.hidden, post=("Silu",))
+    up = net.linear(f"{mlp}.up_proj", y, family.hidden)
     gated = net.vector(f"{mlp}.gated", OpKind.ELEMENTWISE, (gate, up), "Mul")
     return net.add(f"{layer}.add", net.linear(f"{mlp}.down_proj", gated, width), x)
 
@@ -72,6 +70,7 @@ OPT = _Family(
     layers=32,
     width=4096,
     heads=32,
+    hidden=16384,
     vocabulary=50272,
     stem="model.decoder.layers",
     layer=_opt_layer,
@@ -83,6 +82,7 @@ LLAMA = _Family(
     layers=32,
     width=4096,
     heads=32,
+    hidden=11008,
     vocabulary=32000,
     stem="model.layers",
     layer=_llama_layer,
@@ -159,3 +159,41 @@ def llama2_7b(
 ) -> WorkloadGraph:
     """Build LLaMA-2-7B; prefill defaults to 512 tokens when decode is not given either."""
     return _build(LLAMA, batch, prefill, decode)
+
+
+def decoder(
+    name: str,
+    like: str,
+    *,
+    layers: int,
+    width: int,
+    heads: int,
+    hidden: int,
+    vocabulary: int,
+    prefill: int | None = None,
+    decode: int | None = None,
+    batch: int = 1,
+) -> WorkloadGraph:
+    """Build a decoder of any size with the layers of `like`, llama2-7b or opt-6.7b.
+
+    Raises ValueError for an unknown `like` and for heads that do not divide the width.
+
+    >>> decoder("tiny", "llama2-7b", layers=2, width=64, heads=4, hidden=96, vocabulary=100,
+    ...         prefill=16).macs
+    1186048
+    """
+    families = {family.name: family for family in (OPT, LLAMA)}
+    if like not in families:
+        raise ValueError(f"Unknown decoder {like!r}; known: {', '.join(families)}")
+    if width % heads:
+        raise ValueError(f"{name}: {heads} heads do not divide a width of {width}")
+    family = replace(
+        families[like],
+        name=name,
+        layers=layers,
+        width=width,
+        heads=heads,
+        hidden=hidden,
+        vocabulary=vocabulary,
+    )
+    return _build(family, batch, prefill, decode)

@@ -1,0 +1,471 @@
+"""Decoders on a DspChain: reading graphs, programs, exact times, published rows."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from mapping.dsp import compile_model, decoder_of, published, simulate_decoder
+from mapping.dsp.compile import block_map, program_file
+from mapping.dsp.emit import SLOTS
+from mapping.dsp.model import Attention, Linear, kept_rows
+from mapping.dsp.tiles import Tile, Unit, core_rows, split_groups, tiles
+from mapping.dsp.timing import Timeline, busy_cycles
+from simulator.arch.load import load_arch
+from simulator.dsp_isa import (
+    MiscOp,
+    Module,
+    decode,
+    encode,
+    execute,
+    execute_file,
+    program_steps,
+    walk,
+    write_program,
+)
+from simulator.engine import transfer
+from workloads.gemm import gemm_graph
+from workloads.sparsity import NofM, Unstructured
+from workloads.zoo import build
+from workloads.zoo.decoder import decoder
+
+VHK158 = load_arch("flightllm-vhk158")
+U280 = load_arch("flightllm-u280")
+SMALL = {"layers": 3, "width": 256, "heads": 8, "hidden": 704, "vocabulary": 1000}
+
+
+def small(like="llama2-7b", **options):
+    """Return a decoder of three layers."""
+    return decoder("small", like, **SMALL, **options)
+
+
+def small_arch(**changes):
+    """Return a VHK158 with tiles and buckets that fit the small decoder."""
+    values = {"mv_tile_columns": 64, "mm_tokens": 32, "prefill_bucket": 32, "decode_bucket": 4}
+    return load_arch(VHK158, **{**values, **changes})
+
+
+def model(graph, arch, percent=100):
+    """Return the compiled model of a graph."""
+    return compile_model(decoder_of(graph, attention_percent=percent), arch)
+
+
+@pytest.fixture(scope="module")
+def llama():
+    """Return LLaMA-2-7B compiled for the VHK158 as published."""
+    graph, percent, _ = published(VHK158, build("llama2-7b", prefill=128, decode=1))
+    return model(graph, VHK158, percent)
+
+
+# Reading graphs
+
+
+def test_llama_layer_is_read_with_roles_and_fused_work():
+    """Gate and up are one weight; rotary, residual and gating join the projection before them."""
+    layer = decoder_of(small(prefill=8)).layers[1]
+    read = [
+        (node.name.rpartition(".")[2], node.role, node.then)
+        for node in layer
+        if isinstance(node, Linear)
+    ]
+    rotary = (MiscOp.MUL, MiscOp.MUL, MiscOp.ADD)
+    assert read == [
+        ("q_proj", "q", rotary),
+        ("k_proj", "k", rotary),
+        ("v_proj", "v", ()),
+        ("o_proj", "", (MiscOp.ADD,)),
+        ("gate_proj+up_proj", "wide", (MiscOp.SILU, MiscOp.MUL)),
+        ("down_proj", "", (MiscOp.ADD,)),
+    ]
+    gated = next(n for n in layer if isinstance(n, Linear) and n.gated)
+    assert (gated.name, gated.n, gated.results) == (
+        "model.layers.1.mlp.gate_proj+up_proj",
+        2 * 704,
+        704,
+    )
+
+
+def test_opt_layer_is_read_with_relu_and_biases():
+    """OPT has layer norms, a ReLU on fc1, and no gate."""
+    layer = decoder_of(small("opt-6.7b", decode=3)).layers[0]
+    fc1 = next(n for n in layer if n.name.endswith("fc1"))
+    assert (fc1.relu, fc1.role, fc1.gated) == (True, "wide", False)
+    assert next(n for n in layer if isinstance(n, Attention)).heads == 8
+
+
+def test_both_phases_read_the_same_layers():
+    """Prefill and decode graphs give the same decoder."""
+    both = decoder_of(small(prefill=8, decode=4))
+    only = decoder_of(small(decode=4))
+    assert (both.layers, both.after) == (only.layers, only.after)
+    assert (both.prefill, both.decode, only.prefill, only.decode) == (8, 4, 0, 4)
+
+
+def test_weights_of_the_published_run_are_counted():
+    """95.12 % of the 6,607,077,376 weights are kept."""
+    graph, percent, notes = published(VHK158, build("llama2-7b", prefill=128))
+    found = decoder_of(graph)
+    total = sum(node.k * node.n for _, node in found.linears)
+    assert total == 6_607_077_376
+    assert sum(node.nonzeros for _, node in found.linears) / total == pytest.approx(
+        0.9512, abs=1e-4
+    )
+    assert percent == 30
+    assert "q_proj and k_proj keep 70 %" in notes[0]
+
+
+def test_other_models_and_own_sparsity_are_not_compressed():
+    """The published compression is for its model, and only without a sparsity of one's own."""
+    opt = build("opt-6.7b", prefill=16)
+    own = build("llama2-7b", prefill=16).sparsify(NofM(4, 16))
+    for graph in (opt, own):
+        assert published(VHK158, graph) == (graph, 100, ())
+
+
+@pytest.mark.parametrize(
+    ("graph", "sentence"),
+    [
+        (lambda: gemm_graph(4, 16, 16), r"runs decoder LLMs with phases prefill and decode"),
+        (lambda: small(prefill=8, batch=2), r"batch must be 1, not 2"),
+        (
+            lambda: small(prefill=8).sparsify(NofM(3, 16)),
+            r"self_attn\.k_proj\.weight' keeps 3 of 16; a chain holds rows of 0, 2, 4, 8, 16 of 16",
+        ),
+    ],
+)
+def test_what_the_machine_cannot_run_is_named(graph, sentence):
+    """Another kind of workload, a batch and an impossible N are one sentence each."""
+    with pytest.raises(ValueError, match=sentence):
+        decoder_of(graph())
+
+
+@pytest.mark.parametrize(
+    ("sparsity", "rows"),
+    [
+        (NofM(2, 16), {2: 256}),
+        (NofM(1, 8), {2: 256}),
+        (NofM(2, 4), {8: 256}),
+        (NofM((16, 8) * 128, 16), {16: 128, 8: 128}),
+        (NofM(0, 16), {0: 256}),
+        (Unstructured(0.5), {16: 256}),
+    ],
+)
+def test_rows_keep_their_n_of_16(sparsity, rows):
+    """N:M with M dividing 16 scales to 16; other structures run dense."""
+    assert kept_rows(sparsity, "w", 256) == rows
+
+
+# Tiles
+
+
+def test_tiles_cover_the_rows_and_ragged_ones_cost_full():
+    """1100 dense rows on 64 chains in tiles of 512: three tiles of eight passes."""
+    unit = Unit(tile_columns=512, chains=64, half_bytes=1 << 20, group=16)
+    runs = tiles(unit, {16: 1100})
+    assert [(times, tile.rows, tile.passes) for times, tile in runs] == [(2, 512, 8), (1, 76, 8)]
+    mixed = tiles(unit, {8: 600, 16: 200, 0: 50})
+    assert [(t.rows, t.passes) for _, t in mixed] == [(512, 4 + 3), (288, 4)]
+    assert sum(times * tile.values for times, tile in mixed) == 200 * 16 + 600 * 8
+    assert tiles(unit, {0: 600}) == [(1, Tile(rows=512, passes=0, values=0, indexed=0))]
+
+
+def test_cores_share_rows_of_every_kind():
+    """The busiest core has ceil(rows / cores) rows, as many of each N as its order gives."""
+    assert core_rows({16: 1638, 8: 2458}, 4) == {16: 410, 8: 614}
+    assert sum(core_rows({16: 5, 4: 6, 2: 7}, 4).values()) == 5
+    assert core_rows({16: 4096}, 3, granule=128) == {16: 1408}
+    assert sum(core_rows({16: 1638, 8: 2458}, 3, granule=128).values()) == 1408
+
+
+def test_reductions_split_into_parts_that_fit_half_a_buffer():
+    """Parts are as few and as equal as can be."""
+    unit = Unit(tile_columns=512, chains=64, half_bytes=1 << 20, group=16)
+    assert split_groups(unit, 256, 8) == [128, 128]
+    assert split_groups(unit, 688, 8) == [115, 115, 115, 115, 114, 114]
+    assert split_groups(unit, 256, 4) == [256]
+
+
+# Programs
+
+
+def cases():
+    """Yield machines, graphs and phases that use every emitter."""
+    yield "on chip", small_arch(), small(prefill=40, decode=9), "decode"
+    yield "in place", small_arch(concatenates_kv=False), small(prefill=40, decode=9), "decode"
+    yield "off chip", small_arch(always_on_chip=False), small(prefill=40, decode=9), "decode"
+    yield "prefill", small_arch(), small(prefill=70), "prefill"
+    deep = decoder("deep", "llama2-7b", **{**SMALL, "layers": 12}, prefill=70, decode=4)
+    yield "deep", small_arch(), deep, "decode"
+    yield "deep", small_arch(), deep, "prefill"
+    yield "deep off chip", small_arch(always_on_chip=False), deep, "decode"
+    yield "opt", small_arch(cores=3), small("opt-6.7b", prefill=40, decode=9), "decode"
+    yield "opt off", small_arch(always_on_chip=False), small("opt-6.7b", decode=9), "decode"
+    yield "opt prefill", small_arch(), small("opt-6.7b", prefill=70), "prefill"
+    yield "mixed widths", small_arch(weight_bits=(3, 8)), small(decode=9), "decode"
+    zero = small(prefill=40, decode=9).sparsify(NofM(0, 16))
+    yield "no weights", small_arch(), zero, "decode"
+    yield "no weights", small_arch(), zero, "prefill"
+
+
+CASES = list(cases())
+
+
+@pytest.mark.parametrize(
+    ("arch", "graph", "phase"), [c[1:] for c in CASES], ids=[f"{c[0]}-{c[3]}" for c in CASES]
+)
+def test_folded_time_is_the_time_of_the_unrolled_program(arch, graph, phase):
+    """Compiled, encoded, decoded and run token by token: same cycles, busy cycles and counts."""
+    compiled = model(graph, arch)
+    program = compiled.program(phase, 70 if phase == "prefill" else 45)
+    words = encode(program.code)
+    assert 4 * len(words) == program.size_bytes
+    done = execute(arch, decode(words), program.tokens)
+    assert done.cycles == Timeline(arch).cycles(program)
+    assert done.busy == busy_cycles(arch, program.code)
+    assert done.instructions == program.instructions
+
+
+@pytest.mark.parametrize(
+    ("arch", "graph", "phase"), [c[1:] for c in CASES], ids=[f"{c[0]}-{c[3]}" for c in CASES]
+)
+def test_programs_give_back_every_token(arch, graph, phase):
+    """A program leaves the free slots it found and no token besides."""
+    program = model(graph, arch).program(phase, 70 if phase == "prefill" else 45)
+    left = transfer(program_steps(arch, program.code), Module, program.tokens).tokens
+    assert left == SLOTS
+
+
+def test_layers_share_a_loop_until_their_widths_differ():
+    """Equal layers are one stage; mixed precision splits them."""
+    stages = model(small(decode=4), small_arch()).program("decode", 4).stages
+    assert [stage.times for stage in stages] == [1, 1, 2, 1]
+    mixed = model(small(decode=4), small_arch(weight_bits=(3, 8))).program("decode", 4).stages
+    assert [(stage.times, stage.bits) for stage in mixed[1:-1]] == [(1, 3), (1, 8), (1, 3)]
+
+
+def test_every_weight_is_read_once_a_step():
+    """LD bytes of the base register of weights are the weights, their indices and scales."""
+    arch = small_arch()
+    compiled = model(small(decode=4).sparsify(NofM(8, 16)), arch)
+    read = sum(
+        i.get("bytes") * times
+        for i, times in walk(compiled.program("decode", 4).code)
+        if i.module is Module.LD and i.get("buffer") == 2 and i.get("base") == 0
+    )
+    expected = 0
+    for _, node in compiled.decoder.linears:
+        kept = node.nonzeros
+        indexed = kept if 8 in node.kept_rows else 0
+        expected += (kept * 4 + indexed * 4) // 8
+    padded = sum(-(-n.n // 4) * 4 * n.k // 2 for _, n in compiled.decoder.linears)
+    assert 4 * read == pytest.approx(expected, rel=1e-3)
+    assert expected <= padded
+
+
+def test_weight_addresses_never_overlap():
+    """Every LD of weights reads its own lines."""
+    compiled = model(small(decode=4), small_arch())
+    loads = [
+        (i.get("address"), -(-i.get("bytes") // 64))
+        for i in decode(encode(compiled.program("decode", 4).code))
+        if i.module is Module.LD and i.get("base") == 0 and i.get("buffer") in (2, 4)
+    ]
+    ends = [(start, start + size) for start, size in sorted(loads) if size]
+    assert all(end <= start for (_, end), (start, _) in pairwise(ends))
+    assert ends[-1][1] * 64 * 4 == compiled.weight_bytes
+
+
+@pytest.mark.parametrize("percent", [1, 30, 100])
+def test_block_map_is_causal_and_keeps_its_share(percent):
+    """The diagonal is kept, nothing above it, and every row its share of blocks."""
+    kept = block_map(32, percent)
+    assert kept.diagonal().all()
+    assert not np.triu(kept, 1).any()
+    rows = np.arange(1, 33)
+    assert (kept.sum(axis=1) == np.maximum(1, np.round(rows * percent / 100))).all()
+
+
+@pytest.mark.parametrize("block", [8, 32, 64, 96])
+def test_every_tile_of_tokens_scores_the_blocks_it_touches(block):
+    """Blocks may be smaller or larger than a tile of tokens; the diagonal is always scored."""
+    coarse = replace(VHK158.compression, attention_block=block)
+    needed = model(small(prefill=256), replace(small_arch(), compression=coarse), 30).needed(256)
+    kept = block_map(-(-256 // block), 30)
+    wanted = []
+    for tile in range(0, 256, 32):
+        columns = {c for t in range(tile, tile + 32) for c in np.flatnonzero(kept[t // block])}
+        wanted.append(min(256, block * len(columns)))
+    assert list(needed) == wanted
+
+
+def test_skipped_blocks_save_time_and_never_change_the_rest():
+    """The tile map skips blocks of attention only."""
+    coarse = replace(VHK158.compression, attention_block=16)
+    arch = replace(small_arch(), compression=coarse)
+    graph = small(prefill=256)
+    dense, sparse = (
+        Timeline(arch).shares(model(graph, arch, p).program("prefill", 256))[1] for p in (100, 30)
+    )
+    attention = [isinstance(n, Attention) for n in decoder_of(graph).layers[0]]
+    assert (sparse[:, attention] < 0.8 * dense[:, attention]).all()
+    others = [not a for a in attention]
+    assert (sparse[1:, others] == dense[1:, others]).all()
+
+
+@pytest.mark.parametrize(
+    ("arch", "graph", "sentence"),
+    [
+        (
+            VHK158,
+            lambda: build("llama2-7b", prefill=1800, decode=300),
+            r"prefill 1800 and decode 300 need 2100 tokens of KV cache; the machine holds 2048",
+        ),
+        (
+            load_arch(U280, weight_bits=(8,), head_bits=8, kv_capacity_tokens=8192),
+            lambda: build("llama2-7b", prefill=16),
+            r"llama2-7b: weights take 66\d+ B and the KV cache \d+ B; the HBM holds 8589934592 B",
+        ),
+    ],
+)
+def test_what_does_not_fit_the_memory_is_named(arch, graph, sentence):
+    """KV capacity and HBM capacity are one sentence each."""
+    with pytest.raises(ValueError, match=sentence):
+        model(graph(), arch)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (
+            {"act_buffer": {"capacity_bytes": 40000}},
+            r"inputs of model\.layers\.0\.mlp\.down_proj, take 45056 B; the act_buffer holds 40000",
+        ),
+        (
+            {"out_buffer": {"capacity_bytes": 4000}},
+            r"scores of one head, take 4096 B; the out_buffer holds 4000 B",
+        ),
+    ],
+)
+def test_tiles_that_fit_no_buffer_are_named(change, sentence):
+    """Need and size of the buffer are in the sentence."""
+    with pytest.raises(ValueError, match=sentence):
+        model(small(prefill=40), small_arch(**change))
+
+
+def test_a_compiled_program_runs_from_its_file(tmp_path):
+    """Saved, loaded and run, a program takes the cycles it was compiled with."""
+    arch = small_arch()
+    program = model(small(decode=4), arch).program("decode", 4)
+    path = tmp_path / "step.bin"
+    write_program(path, program_file(program, arch))
+    assert execute_file(arch, path).cycles == Timeline(arch).cycles(program)
+    with pytest.raises(ValueError, match=r"step\.bin' was made for another machine"):
+        execute_file(VHK158, path)
+
+
+# Length-adaptive compilation
+
+
+def test_library_is_the_sum_over_all_lengths():
+    """Naive storage is one program a length and core, adaptive one a bucket."""
+    compiled = model(small(prefill=8, decode=4), small_arch())
+    found = compiled.library(66)
+    naive = sum(
+        compiled.program(phase, length).size_bytes * 4
+        for phase in ("prefill", "decode")
+        for length in range(1, 67)
+    )
+    buckets = {("prefill", size) for size in (32, 64, 96)}
+    buckets |= {("decode", size) for size in range(4, 69, 4)}
+    assert found.naive_bytes == naive
+    assert found.naive_programs == 2 * 66 * 4
+    assert found.programs == len(buckets)
+    assert found.adaptive_bytes == sum(compiled.program(*b).size_bytes for b in buckets)
+
+
+# Runs
+
+
+def test_a_run_is_the_sum_of_its_steps():
+    """Decode is the sum over KV lengths of the exact time of each length's bucket."""
+    arch = small_arch()
+    graph = small(prefill=40, decode=9)
+    done = simulate_decoder(graph, arch)
+    compiled, timeline = model(graph, arch), Timeline(arch)
+    steps = sum(timeline.cycles(compiled.program("decode", 40 + i)) for i in range(1, 10))
+    prompt = timeline.cycles(compiled.program("prefill", 40))
+    rows = done.result.per_op
+    of = {p: [str(n).startswith(p) for n in rows["name"]] for p in ("prefill.", "decode.")}
+    assert rows["cycles"][of["decode."]].sum() == steps
+    assert rows["cycles"][of["prefill."]].sum() == prompt
+    assert done.result.cycles == steps + prompt
+
+
+def test_rows_split_their_cycles_into_causes():
+    """Compute and stalls of every operator are not negative and sum to its cycles."""
+    rows = simulate_decoder(small(prefill=40, decode=9), small_arch()).result.per_op
+    causes = [rows["array_busy"], *(rows[n] for n in rows.dtype.names if n.startswith("stall_"))]
+    assert (np.array(causes) >= 0).all()
+    assert (np.sum(causes, axis=0) == rows["cycles"]).all()
+
+
+def test_products_are_counted_for_real_tokens():
+    """Dense MACs are the graph's, except that masked scores count; none exceeds the peak."""
+    graph = small(prefill=40, decode=9)
+    result = simulate_decoder(graph, small_arch()).result
+    assert result.macs_dense == graph.macs
+    assert result.macs_effectual == graph.macs
+    assert 0 < result.utilisation < 1
+    uses = sum(n for (part, _, _), n in result.counts.items() if part == "mac")
+    assert uses <= result.cycles * result.arch.peak_macs_per_cycle
+
+
+def test_slow_instruction_memory_is_charged():
+    """DDR that streams instructions slower than they run adds its own row."""
+    graph = small(decode=4)
+    fast = simulate_decoder(graph, small_arch())
+    slow = simulate_decoder(graph, small_arch(ddr={"bandwidth_bytes_per_s": 10**8}))
+    row = slow.result.per_op[-1]
+    assert row["kind"] == "fetch"
+    assert slow.result.cycles == fast.result.cycles + row["cycles"]
+    assert not (fast.result.per_op["kind"] == "fetch").any()
+
+
+def test_narrow_weights_move_fewer_bytes_at_the_same_products():
+    """3, 4, 5 and 8 bits a weight: bytes follow the width."""
+    read, written = [], []
+    for bits in (3, 4, 5, 8):
+        arch = small_arch(weight_bits=(bits,), head_bits=bits)
+        result = simulate_decoder(small(decode=4), arch).result
+        read.append(result.counts["dram", "read", "full"])
+        written.append(result.counts["mv_buffer", "write", "full"])
+        assert result.macs_effectual == small(decode=4).macs
+    assert written == pytest.approx([written[-1]] * 4, rel=1e-3)  # int8 behind the dequantiser
+    steps = np.diff(read)
+    assert steps[2] == pytest.approx(3 * steps[0], rel=1e-2)
+    assert steps[0] == pytest.approx(steps[1], rel=1e-2)
+
+
+def test_zeros_that_save_no_time_are_named():
+    """Unstructured weights run at dense time with a sentence; their products count as gated."""
+    graph = small(decode=4)
+    dense, gated = (
+        simulate_decoder(g, small_arch()).result for g in (graph, graph.sparsify(Unstructured(0.5)))
+    )
+    assert gated.cycles == dense.cycles
+    assert gated.counts["mac", "int8", "full"] < dense.counts["mac", "int8", "full"]
+    assert any("unstructured:0.5 zeros run at dense time" in note for note in gated.notes)
+    assert not any("dense time" in note for note in dense.notes)
+
+
+def test_more_zeros_never_take_longer():
+    """Fewer kept weights, fewer cycles."""
+    cycles = [
+        simulate_decoder(
+            small(prefill=64, decode=4).sparsify(NofM(n, 16)), small_arch()
+        ).result.cycles
+        for n in (16, 8, 4, 2, 0)
+    ]
+    assert cycles == sorted(cycles, reverse=True)
+    assert len(set(cycles)) == 5
