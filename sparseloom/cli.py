@@ -505,6 +505,10 @@ def sweep(
         f"{done.points:,} points in {done.store}: {done.computed:,} computed, "
         f"{done.cached:,} found there{failed}"
     )
+    if done.failed:
+        print(f"`sparseloom report {done.store}` shows why points failed, and the others")
+    if done.failed and done.failed == done.points:
+        raise typer.Exit(1)
 
 
 def _report_sweep(store: Path, out: Path | None, as_json: bool, count: bool) -> None:

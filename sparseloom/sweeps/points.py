@@ -14,6 +14,7 @@ from simulator.arch.load import load_arch, read_arch_file
 from simulator.simulate import VERSION
 from sparseloom.sweeps.spec import Machines, SamplerKind, Scalar, SweepSpec, Workload
 from workloads.canonical import Spec, digest
+from workloads.sparsity import parse
 
 __all__ = ["Point", "Space", "nested", "sampled"]
 
@@ -88,10 +89,12 @@ class Space:
 
     @classmethod
     def of(cls, spec: SweepSpec) -> "Space":
-        """Return the space of `spec`. Raises ValueError for a machine that cannot be read."""
+        """Return the space of `spec`. Raises ValueError for a machine or sparsity that is none."""
         tail = (len(spec.sparsities), len(spec.workloads))
         for machines in spec.archs:
             load_arch(machines.base)
+        for sparsity in spec.sparsities:
+            parse(sparsity)
         return cls(
             spec,
             tuple(

@@ -72,11 +72,11 @@ class Store:
         return {digest for (digest,) in rows if digest in wanted}
 
     def begin(self, spec: SweepSpec) -> str:
-        """Note that `spec` runs on this store; returns its digest."""
+        """Note that `spec` runs on this store, as its latest sweep; returns its digest."""
         digest = spec.digest()
         with self.connection:
             self.connection.execute(
-                "INSERT OR IGNORE INTO sweeps VALUES (?, ?, ?)",
+                "INSERT OR REPLACE INTO sweeps VALUES (?, ?, ?)",
                 (digest, spec.name, json.dumps(canonical(spec))),
             )
         return digest
@@ -119,7 +119,7 @@ class Store:
         return int(number)
 
     def sweeps(self) -> dict[str, dict[str, Any]]:
-        """Return the specification of every sweep by digest, oldest first."""
+        """Return the specification of every sweep by digest, the one begun last at the end."""
         rows = self.connection.execute("SELECT digest, spec FROM sweeps ORDER BY rowid")
         return {digest: json.loads(spec) for digest, spec in rows}
 
@@ -186,9 +186,14 @@ def open_store(path: Path, *, create: bool = False) -> Iterator[Store]:
         raise ValueError(f"Store {str(path)!r} does not exist; `sparseloom sweep` makes one")
     if path.is_file() and path.stat().st_size and not is_store(path):
         raise ValueError(f"{str(path)!r} is not the store of a sweep")
+    if path.is_dir():
+        raise ValueError(f"Store {str(path)!r} is a folder; a store is a file")
     if not path.absolute().parent.is_dir():
         raise ValueError(f"Store {str(path)!r} cannot be: its folder does not exist")
-    connection = sqlite3.connect(path, timeout=PATIENCE_S)
+    try:
+        connection = sqlite3.connect(path, timeout=PATIENCE_S)
+    except sqlite3.DatabaseError as error:
+        raise ValueError(f"Store {str(path)!r} cannot be opened: {error}") from None
     try:
         _check(path, connection)
         if create:
@@ -202,6 +207,9 @@ def open_store(path: Path, *, create: bool = False) -> Iterator[Store]:
                 )
         yield Store(path, connection)
     except sqlite3.DatabaseError as error:
-        raise ValueError(f"Store {str(path)!r} cannot be read or written: {error}") from None
+        raise ValueError(
+            f"Store {str(path)!r} cannot be read or written: {error}; if it is damaged, move it "
+            "away and sweep again"
+        ) from None
     finally:
         connection.close()

@@ -482,3 +482,26 @@ def test_run_record_needs_an_onnx_model_and_a_file(capsys, tmp_path):
     """`--record` belongs to ONNX models."""
     assert invoke(["run", "resnet9", "--arch", "nm-tiny", "--record", str(tmp_path / "x.png")]) == 2
     assert "resnet9 has no option 'record'" in capsys.readouterr().err
+
+
+def test_training_beside_a_baseline_writes_its_report(command):
+    """Selections have no dense counterpart: their cells stay empty."""
+    step = ("--phase", "train", "--sparsity", "2:8", "--baseline", "dense", "--batch", "2")
+    code, out, _ = command("run", "resnet9", "--arch", "sat-vcu1525", *step, "--out", "out")
+    assert code == 0
+    assert "wrote" in out
+    assert command("report", "out")[0] == 0
+
+
+def test_numbers_of_a_machine_file_name_the_file_as_their_source(command, machine):
+    path = machine(rows=2)
+    _, out, _ = command("run", "resnet9", "--arch", path, "--json")
+    sources = json.loads(out)["arch_sources"]
+    assert sources["rows"] == f"set in {path}"
+    assert sources["cols"] == "choice: small"
+
+
+def test_workloads_too_large_to_count_are_refused(command):
+    code, _, err = command("run", "resnet18", "--arch", "nm-tiny", "--batch", 99999999999)
+    assert code == 2
+    assert "multiply-accumulates; counts stay exact up to" in err

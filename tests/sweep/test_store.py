@@ -8,6 +8,7 @@ import pytest
 from sparseloom.cli import invoke
 from sparseloom.sweeps import sweep
 from sparseloom.sweeps.store import open_store
+from sparseloom.sweeps.summary import summarise
 
 
 @pytest.fixture
@@ -102,3 +103,28 @@ def test_sweep_command_prints_an_example_and_runs_it_as_json(small, tmp_path, ca
     assert "0 computed, 24 found there, 8 failed" in capsys.readouterr().out
     assert invoke(["sweep"]) == 2
     assert "A sweep takes a specification and --store FILE" in capsys.readouterr().err
+
+
+def test_a_store_that_is_a_folder_is_refused(small, tmp_path):
+    with pytest.raises(ValueError, match="is a folder; a store is a file"):
+        sweep(small, tmp_path)
+
+
+def test_report_shows_the_sweep_that_ran_last(small, tmp_path):
+    """Two sweeps in one store: running the first again brings it to the front."""
+    path, other = tmp_path / "s.db", {**small, "name": "other", "sparsities": ["dense"]}
+    for spec in (small, other, small):
+        sweep(spec, path)
+    with open_store(path) as store:
+        assert summarise(store).name == "sweep"
+
+
+def test_a_sweep_that_fails_whole_exits_one(small, tmp_path, capsys):
+    small["archs"][0]["parameters"]["rows"] = [0]
+    spec = tmp_path / "s.yaml"
+    spec.write_text(json.dumps(small))
+    assert invoke(["sweep", str(spec), "--store", str(tmp_path / "s.db")]) == 1
+    assert "shows why points failed" in capsys.readouterr().out
+    spec.write_text(json.dumps({**small, "sparsities": ["9:8"]}))
+    assert invoke(["sweep", str(spec), "--store", str(tmp_path / "t.db")]) == 2
+    assert not (tmp_path / "t.db").exists()
