@@ -234,7 +234,7 @@ def export(params: UnitParams, directory: Path) -> ExportPaths:
 
 
 def export_machine(arch: NMArray, directory: Path) -> ExportPaths:
-    """Write the Verilog of the whole machine, an AXI4 master, and, beside it, its parameters and ports as JSON.
+    """Write the whole machine's Verilog, an AXI4 master, and its parameters and ports as JSON.
 
     Creates `directory` if needed; files of the same parameters are replaced. Raises ValueError for
     parameters that no machine can be built from.

@@ -3,9 +3,9 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from cocotb_tools.runner import Verilator
 from numpy.typing import NDArray
 
 from rtl.cosim.machine import MachineRun
@@ -26,7 +26,7 @@ class AxiMachine:
 
     arch: NMArray
     paths: ExportPaths
-    runner: Any
+    runner: Verilator
 
     def run(
         self,

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import cocotb
 from cocotb.clock import Clock
-from cocotb.triggers import RisingEdge, with_timeout
+from cocotb.triggers import RisingEdge, SimTimeoutError, with_timeout
 from cocotbext.axi import AxiBus, AxiRam
 
 __all__ = ["train"]
@@ -73,6 +73,13 @@ async def _load(dut: Any, words: list[str]) -> None:
     dut.load_enable.value = 0
 
 
+async def _done(dut: Any, limit_cycles: int) -> None:
+    try:
+        await with_timeout(RisingEdge(dut.done), PERIOD_NS * limit_cycles, "ns")
+    except SimTimeoutError:
+        raise RuntimeError(f"The machine is not done after {limit_cycles} cycles") from None
+
+
 @cocotb.test()
 async def train(dut: Any) -> None:
     """Run the program on the memory image and write what it left."""
@@ -90,6 +97,6 @@ async def train(dut: Any) -> None:
     await RisingEdge(dut.clk)
     await RisingEdge(dut.clk)
     dut.start.value = 0
-    await with_timeout(RisingEdge(dut.done), PERIOD_NS * given["limit_cycles"], "ns")
+    await _done(dut, given["limit_cycles"])
     seen = {"memory": memory.hex(), "cycles": dut.cycles.value.to_unsigned()}
     Path(str(cocotb.plusargs["seen"])).write_text(json.dumps(seen), encoding="utf-8")

@@ -106,9 +106,7 @@ def build(paths: ExportPaths) -> Verilator:
     return runner
 
 
-def run_bench(
-    runner: Verilator, paths: ExportPaths, bench: str, files: Mapping[str, Path]
-) -> None:
+def run_bench(runner: Verilator, paths: ExportPaths, bench: str, files: Mapping[str, Path]) -> None:
     """Run the testbench module `bench` on what `runner` compiled; it gets `files` by name.
 
     Raises ToolError when the simulator or the testbench fails.

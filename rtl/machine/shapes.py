@@ -103,6 +103,9 @@ COUNT_BITS: Final = 20
 BEAT_BITS: Final = 24
 """Width of counts, and of memory addresses in beats."""
 
+WRITE_BITS: Final = 8
+"""Width of the counts of write bursts and of their acknowledgements, which wrap."""
+
 PIXEL_BITS: Final = 12
 """Width of a signed image coordinate."""
 
