@@ -25,7 +25,8 @@ from rtl.dsp_chain import (
     mpe_ports,
     special_ports,
 )
-from rtl.machine.machine import Machine, check_machine
+from rtl.machine.axi_top import AxiTop
+from rtl.machine.machine import check_machine
 from rtl.nm_array import NMArrayCore, ProcessingElement
 from rtl.pe_grid import GridElement, PEGridCore
 from rtl.pe_grid.shapes import pe_grid
@@ -233,7 +234,7 @@ def export(params: UnitParams, directory: Path) -> ExportPaths:
 
 
 def export_machine(arch: NMArray, directory: Path) -> ExportPaths:
-    """Write the Verilog of the whole machine and, beside it, its parameters and ports as JSON.
+    """Write the whole machine's Verilog, an AXI4 master, and its parameters and ports as JSON.
 
     Creates `directory` if needed; files of the same parameters are replaced. Raises ValueError for
     parameters that no machine can be built from.
@@ -241,7 +242,7 @@ def export_machine(arch: NMArray, directory: Path) -> ExportPaths:
     check_machine(arch)
     name, digest = machine_name(arch), arch.digest()
     part_module = f"{_KINDS[NMArray].part_name}_{digest[:NAME_DIGITS]}"
-    machine = Machine(arch, part_module=part_module)
+    machine = AxiTop(arch, part_module=part_module)
     part = _converted(ProcessingElement(arch), part_module, digest)
     text = f"{part}\n{_converted(machine, name, digest)}"
     return _exported(arch, directory, name, text, machine.signature)

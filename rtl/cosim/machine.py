@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from rtl.cosim.verilated import ToolError, tools_folder, use_tools
 from rtl.machine import shapes
-from rtl.machine.program import MachineProgram, Region
+from rtl.machine.program import MachineProgram, Region, load_bits
 from rtl.machine.shapes import UNITS
 from rtl.machine.system import MEMORY_BEATS, System
 from rtl.nm_array import ProcessingElement
@@ -139,12 +139,8 @@ class MachineModel:
         layout = shapes.load_word(self.arch)
         words = np.zeros((len(program.words), chunks), np.uint32)
         for row, word in zip(words, program.words, strict=True):
-            packed = (
-                word.bank
-                | word.address << layout["address"].offset
-                | word.word << layout["word"].offset
-            )
-            row[:] = np.frombuffer(packed.to_bytes(4 * chunks, "little"), np.uint32)
+            raw = load_bits(layout, word).to_bytes(4 * chunks, "little")
+            row[:] = np.frombuffer(raw, np.uint32)
         after = memory.astype(np.uint64)
         op_cycles, busy = np.zeros(shapes.OPS, np.uint64), np.zeros(len(UNITS), np.uint64)
         run = self.library.run

@@ -4,7 +4,7 @@ import importlib.util
 import os
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from cocotb_tools.check_results import get_results
@@ -13,9 +13,9 @@ from cocotb_tools.runner import Verilator
 import rtl
 from rtl.cosim.exchange import read_observations, write_stimuli
 from rtl.cosim.play import Observation, Stimulus
-from rtl.export import UnitParams, export, module_name, unit_ports
+from rtl.export import ExportPaths, UnitParams, export, unit_ports
 
-__all__ = ["ToolError", "build", "observe", "tools_folder", "use_tools"]
+__all__ = ["ToolError", "build", "observe", "run_bench", "tools_folder", "use_tools"]
 
 LOG_LINES = 15
 """Lines of a failed tool's log that go into the error."""
@@ -79,12 +79,12 @@ def _tail(log: Path) -> str:
     return "\n".join(lines[-LOG_LINES:])
 
 
-def build(params: UnitParams, directory: Path) -> _PortsOnly:
-    """Export the unit's Verilog into `directory` and compile it; returns the runner.
+def build(paths: ExportPaths) -> Verilator:
+    """Compile exported Verilog in its folder; returns the runner.
 
     Raises ToolError when a tool is missing or fails.
     """
-    paths = export(params, directory)
+    directory = paths.verilog.parent
     ports = directory / f"{paths.module}.vlt"
     ports.write_text(
         f'`verilator_config\npublic_flat_rw -module "{paths.module}" -port "*"\n', encoding="utf-8"
@@ -106,31 +106,41 @@ def build(params: UnitParams, directory: Path) -> _PortsOnly:
     return runner
 
 
-def observe(params: UnitParams, stimuli: Iterable[Stimulus], directory: Path) -> list[Observation]:
-    """Run every stimulus on one compiled unit, resetting it before each.
+def run_bench(runner: Verilator, paths: ExportPaths, bench: str, files: Mapping[str, Path]) -> None:
+    """Run the testbench module `bench` on what `runner` compiled; it gets `files` by name.
 
-    `directory` receives the Verilog, the build and the logs. Raises ToolError when a tool fails.
+    Raises ToolError when the simulator or the testbench fails.
     """
-    directory = directory.resolve()
-    runner = build(params, directory)
-    given, seen = directory / "stimuli.json", directory / "observations.json"
+    directory = paths.verilog.parent
     results, log = directory / "results.xml", directory / "run.log"
-    write_stimuli(given, stimuli)
-    seen.unlink(missing_ok=True)
     try:
         runner.test(
-            test_module="rtl.cosim.bench",
-            hdl_toplevel=module_name(params),
+            test_module=bench,
+            hdl_toplevel=paths.module,
             hdl_toplevel_lang="verilog",
-            plusargs=[f"+stimuli={given}", f"+observations={seen}"],
+            plusargs=[f"+{name}={path}" for name, path in files.items()],
             results_xml=str(results),
             log_file=log,
         )
         total, failed = get_results(results)
     except (RuntimeError, OSError, SystemExit) as error:
         raise ToolError(
-            f"The simulation of {module_name(params)} failed: {error}\n{_tail(log)}"
+            f"The simulation of {paths.module} failed: {error}\n{_tail(log)}"
         ) from error
     if total < 1 or failed:
         raise ToolError(f"{failed} of {total} testbenches failed\n{_tail(log)}")
+
+
+def observe(params: UnitParams, stimuli: Iterable[Stimulus], directory: Path) -> list[Observation]:
+    """Run every stimulus on one compiled unit, resetting it before each.
+
+    `directory` receives the Verilog, the build and the logs. Raises ToolError when a tool fails.
+    """
+    directory = directory.resolve()
+    paths = export(params, directory)
+    given, seen = directory / "stimuli.json", directory / "observations.json"
+    write_stimuli(given, stimuli)
+    seen.unlink(missing_ok=True)
+    files = {"stimuli": given, "observations": seen}
+    run_bench(build(paths), paths, "rtl.cosim.bench", files)
     return read_observations(seen, unit_ports(params)["counters"].shape)

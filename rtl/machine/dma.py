@@ -101,7 +101,8 @@ class Dma(Unit):
     to the `Receiver`, which is told of every load with `begun`. A store's beat leaves a cycle
     after its turn. `taking` marks the cycles in which `beat` is consumed, `first` the first of a
     step, `quiet` that all writes are acknowledged. Back-pressure: a channel that is not ready holds
-    the DMA. Reset: idle.
+    the DMA, and so does a write burst while 127 are not acknowledged or have passed a waiting read.
+    Reset: idle.
     """
 
     def __init__(self, arch: NMArray) -> None:
@@ -149,7 +150,8 @@ class Dma(Unit):
             m.d.sync += self.busy.eq(0)
         with m.Elif(advance):
             m.d.sync += self.first.eq(0)
-        issued, reads_go = Signal(8), self._reads(m, walk, advance)
+        issued = Signal(shapes.WRITE_BITS)
+        reads_go = self._reads(m, walk, advance, issued)
         m.d.comb += self.quiet.eq(self._done == issued)
         writes_go = self._writes(m, walk, advance, issued)
         room = ~self.first | self.room
@@ -165,18 +167,21 @@ class Dma(Unit):
             port.burst.eq(INCR),
         ]
 
-    def _reads(self, m: Module, walk: Walk, advance: Value) -> Value:
+    def _reads(self, m: Module, walk: Walk, advance: Value, issued: Signal) -> Value:
         """Issue read addresses behind the writes before them; returns whether a beat may go."""
-        # Acknowledgements count modulo 256: far more than can be under way.
-        self._done = done = Signal(8, name="acknowledged")
-        self._seen = Signal(8, name="seen")
-        entry = data.StructLayout({"address": shapes.read_address(), "seen": 8, "valid": 1})
+        self._done = done = Signal(shapes.WRITE_BITS, name="acknowledged")
+        entry = data.StructLayout(
+            {"address": shapes.read_address(), "seen": shapes.WRITE_BITS, "valid": 1}
+        )
         stages = [structured(entry, f"read_{stage}") for stage in range(shapes.READ_DELAY)]
         out = stages[-1]
-        behind = Signal(8)
+        behind, ahead = Signal(shapes.WRITE_BITS), Signal(shapes.WRITE_BITS)
+        self._full = ahead[-1]
         moves = Signal(name="reads_move")
         m.d.comb += [
             behind.eq(done - out.seen),
+            # Counts wrap: writes wait while one more could make a difference of them ambiguous.
+            ahead.eq(issued + 1 - Mux(out.valid, out.seen, done)),
             self.bus.ar.valid.eq(out.valid & ~behind[-1]),
             self.bus.ar.payload.eq(out.address),
             moves.eq(~out.valid | (self.bus.ar.valid & self.bus.ar.ready)),
@@ -188,7 +193,7 @@ class Dma(Unit):
             m.d.sync += [after.eq(before) for before, after in pairwise(stages)]
             m.d.sync += [
                 *self._address(walk, stages[0].address),
-                stages[0].seen.eq(self._seen),
+                stages[0].seen.eq(issued),
                 stages[0].valid.eq(advance & ~self.current.store & walk.head),
             ]
         return moves
@@ -196,9 +201,10 @@ class Dma(Unit):
     def _writes(self, m: Module, walk: Walk, advance: Value, issued: Signal) -> Value:
         """Hold a write address and a write beat each until taken; returns whether a beat may go."""
         aw, w = self.bus.aw, self.bus.w
-        goes = (~aw.valid | aw.ready | ~walk.head) & (~w.valid | w.ready)
+        begins = (~aw.valid | aw.ready) & ~self._full
+        goes = (~walk.head | begins) & (~w.valid | w.ready)
         taking = Signal(name="writing")
-        m.d.comb += [taking.eq(advance & self.current.store), self._seen.eq(issued)]
+        m.d.comb += taking.eq(advance & self.current.store)
         with m.If(aw.ready):
             m.d.sync += aw.valid.eq(0)
         with m.If(w.ready):

@@ -13,7 +13,7 @@ from simulator.arch import NMArray
 from simulator.schedule import Unit
 from workloads.canonical import Spec
 
-__all__ = ["LoadWord", "MachineProgram", "Region", "mask", "packed"]
+__all__ = ["LoadWord", "MachineProgram", "Region", "load_bits", "mask", "packed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +59,12 @@ def packed(layout: data.Layout, value: Any) -> int:
     """Return the word of a layout's constant; negative fields wrap."""
     word: int = Const.cast(layout.const(value)).value
     return word
+
+
+def load_bits(layout: data.StructLayout, word: LoadWord) -> int:
+    """Return a word as the load port takes it; `layout` is the port's."""
+    fields = {"bank": word.bank, "address": word.address, "word": word.word}
+    return sum(value << layout[name].offset for name, value in fields.items())
 
 
 def mask(channels: Sequence[str]) -> int:

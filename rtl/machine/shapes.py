@@ -15,6 +15,8 @@ from simulator.arch import NMArray
 from simulator.schedule import Unit
 
 __all__ = [
+    "AXI_CONSTANTS",
+    "AXI_PREFIX",
     "BURST_BEATS",
     "CHANNELS",
     "LEAST_LATENCY",
@@ -73,6 +75,20 @@ BURST_BEATS: Final = 256
 PAGE_BYTES: Final = 4096
 """No burst of AXI4 crosses a multiple of this."""
 
+AXI_PREFIX: Final = "m_axi_"
+"""What the flat names of the bus's ports begin with."""
+
+ID_BITS: Final = 1
+
+AXI_CONSTANTS: Final = {
+    "id": (ID_BITS, 0),
+    "lock": (1, 0),
+    "cache": (4, 0b0011),
+    "prot": (3, 0),
+    "qos": (4, 0),
+}
+"""Width and value of what all addresses have alike; `cache`: normal, bufferable, not cached."""
+
 READ_DELAY: Final = 2
 """Cycles from a beat's turn in the DMA to its address on the bus: earlier writes are then done."""
 
@@ -86,6 +102,9 @@ ITEM_BITS: Final = 18
 COUNT_BITS: Final = 20
 BEAT_BITS: Final = 24
 """Width of counts, and of memory addresses in beats."""
+
+WRITE_BITS: Final = 8
+"""Width of the counts of write bursts and of their acknowledgements, which wrap."""
 
 PIXEL_BITS: Final = 12
 """Width of a signed image coordinate."""
@@ -340,6 +359,21 @@ def axi(arch: NMArray) -> wiring.Signature:
             "b": In(stream.Signature(data.StructLayout({"resp": 2}))),
         }
     )
+
+
+def axi_ports(arch: NMArray) -> dict[str, wiring.Member]:
+    """The five channels as flat ports with AXI4's names; read data and responses have ids too."""
+    constants = {name: Out(bits) for name, (bits, _) in AXI_CONSTANTS.items()}
+    ids = {"id": In(ID_BITS)}
+    more = {"ar": constants, "r": ids, "aw": constants, "w": {}, "b": ids}
+    ports = {}
+    for channel, member in axi(arch).members.items():
+        flow, payload = member.flow, member.signature.members["payload"].shape
+        fields = {name: flow(field.shape) for name, field in payload}
+        handshake = {"valid": flow(1), "ready": flow.flip()(1)}
+        for name, port in (more[channel] | fields | handshake).items():
+            ports[f"{AXI_PREFIX}{channel}{name}"] = port
+    return ports
 
 
 def item_write(arch: NMArray) -> data.StructLayout:

@@ -51,6 +51,38 @@ def start_values(graph, seed):
 
 
 @dataclass
+class Step:
+    """A training step: its program, memory before it, and every tensor numpy has after it."""
+
+    schedule: Any
+    program: Any
+    first: dict[str, Any]
+    expected: dict[str, Any]
+
+    @property
+    def image(self):
+        return memory_image(self.program, self.first, 64)
+
+    @property
+    def image_after(self):
+        return memory_image(self.program, self.first | self.expected, 64)
+
+
+def prepare(arch, network, method="bdwp", seed=1):
+    """Map and assemble a step of a network, and take it in numpy."""
+    sparsity = None if method == "dense" else NofM(2, 4)
+    graph = NETWORKS[network]().training(method, sparsity=sparsity)
+    schedule = map_graph(graph, arch, layout=layout_rules(graph, arch)).schedule
+    before = start_values(graph, seed)
+    return Step(
+        schedule,
+        assemble(schedule, graph, arch),
+        before | read_weights(graph, before),
+        run_step(schedule, graph, arch, before),
+    )
+
+
+@dataclass
 class Outcome:
     result: Any
     program: Any
@@ -61,23 +93,16 @@ class Outcome:
 def train(model, network, arch=None, method="bdwp", seed=1, shake=False):
     """Run a step on a compiled machine; `arch` may differ from its build in how it is mapped."""
     arch = arch or model.arch
-    sparsity = None if method == "dense" else NofM(2, 4)
-    graph = NETWORKS[network]().training(method, sparsity=sparsity)
-    schedule = map_graph(graph, arch, layout=layout_rules(graph, arch)).schedule
-    program = assemble(schedule, graph, arch)
-    before = start_values(graph, seed)
-    expected = run_step(schedule, graph, arch, before)
-    image = memory_image(program, before | read_weights(graph, before), 64)
-    ran = model.run(program, image, limit=500_000, shake=shake)
+    step = prepare(arch, network, method, seed)
+    expected, regions = step.expected, step.program.regions
+    ran = model.run(step.program, step.image, limit=500_000, shake=shake)
     wrong = [
         name
-        for name, region in program.regions.items()
+        for name, region in regions.items()
         if name in expected
-        and not np.array_equal(
-            tensor_bits(region, expected[name]), ran.tensor_bits(program.regions[name], 64)
-        )
+        and not np.array_equal(tensor_bits(region, expected[name]), ran.tensor_bits(region, 64))
     ]
-    return Outcome(simulate(schedule, arch), program, ran, wrong)
+    return Outcome(simulate(step.schedule, arch), step.program, ran, wrong)
 
 
 def model_cycles(outcome):

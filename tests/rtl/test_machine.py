@@ -137,14 +137,30 @@ def test_look_up_tables_are_exact_where_their_arguments_are():
     assert exp[0x7C00 >> 5] == 0
 
 
-def test_the_machine_is_exported_with_its_bus(tmp_path):
-    """One PE module, the AXI4 master's ports, and every port in the description."""
+AXI4_PORTS = {
+    "aw": "id addr len size burst lock cache prot qos valid ready",
+    "w": "data strb last valid ready",
+    "b": "id resp valid ready",
+    "ar": "id addr len size burst lock cache prot qos valid ready",
+    "r": "id data resp last valid ready",
+}
+
+
+def test_the_machine_is_exported_as_an_axi4_master(tmp_path):
+    """One PE module, the bus by AXI4's names, and every port in the description."""
     paths = export_machine(ARCH, tmp_path)
     text = paths.verilog.read_text()
     ports = json.loads(paths.parameters.read_text())["ports"]
     header = re.search(rf"module {paths.module}\((.*?)\);", text, re.S)
     assert paths.module == machine_name(ARCH)
     assert set(ports) == {p.strip() for p in header.group(1).split(",")} - {"clk", "rst"}
-    assert ports["bus__ar__valid"] == {"direction": "output", "bits": 1}
-    assert ports["bus__r__payload"] == {"direction": "input", "bits": 64 + 2 + 1}
+    names = {f"m_axi_{channel}{n}" for channel, s in AXI4_PORTS.items() for n in s.split()}
+    assert {name for name in ports if name.startswith("m_axi_")} == names
+    assert ports["m_axi_awvalid"] == {"direction": "output", "bits": 1}
+    assert ports["m_axi_awready"] == {"direction": "input", "bits": 1}
+    assert ports["m_axi_araddr"] == {"direction": "output", "bits": 32}
+    assert ports["m_axi_wstrb"] == {"direction": "output", "bits": 8}
+    assert ports["m_axi_rdata"] == {"direction": "input", "bits": 64}
+    assert ports["m_axi_rready"] == {"direction": "output", "bits": 1}
+    assert ports["done"] == {"direction": "output", "bits": 1}
     assert text.count("\nmodule nm_pe_") == 1
