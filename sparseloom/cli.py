@@ -297,7 +297,7 @@ def rtl(
     out: Annotated[Path, typer.Option(help="Folder for the Verilog.", show_default=False)],
     as_json: AsJson = False,
 ) -> None:
-    """Write the Verilog and parameters of the machine's units: array and, if any, SORE and WUVE."""
+    """Write Verilog and parameters of the machine's units: grid, or array, SORE and WUVE."""
     from rtl.export import export, units
     from simulator.arch.accelerator import with_rtl
     from simulator.arch.load import load_arch
@@ -330,7 +330,7 @@ def cosim(
 ) -> None:
     """Run the machine's RTL beside the simulator: same bits, cycles and counters, or exit 1.
 
-    Points are dealt out to the array and, if the machine can train, its SORE and its WUVE.
+    Points are dealt out to the grid, or to the array and, if it can train, its SORE and its WUVE.
     """
     from rtl.cosim import cosimulate
     from simulator.arch.accelerator import with_rtl
