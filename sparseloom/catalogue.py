@@ -8,6 +8,7 @@ __all__ = ["CATALOGUE", "Row"]
 
 Row = dict[str, Any]
 
+
 def _summary(function: Callable[..., Any], verb: str) -> str:
     """Return the first paragraph of a function's docstring without its verb."""
     paragraph = (inspect.getdoc(function) or "").split("\n\n")[0]

@@ -132,7 +132,7 @@ def _check_trainer(graph: WorkloadGraph, machine: Accelerator, arch_name: str) -
 def _once(
     graph: WorkloadGraph, arch_name: str, arch: Accelerator, seed: int, on_op: OnOp | None
 ) -> dict[str, Any]:
-    mapped = map_graph(graph, arch, on_op=on_op)
+    mapped = map_graph(graph, arch, seed=seed, on_op=on_op)
     result = simulate(mapped.schedule, arch, seed=seed)
     return {
         "arch_name": arch_name,

@@ -66,8 +66,9 @@ def cosimulate(
     """Compare the RTL of `arch` with its software model at random points.
 
     The points are dealt out in turn to the units of the machine: its grid, or its array and, if it
-    can train, its SORE and its WUVE. Every point runs some jobs of random settings (dataflow, N:M, sizes, learning rate ...),
-    values and stalls, and compares result bits, the cycle of every acceptance, and every counter.
+    can train, its SORE and its WUVE. Every point runs some jobs of random settings (dataflow,
+    N:M, sizes, learning rate ...), values and stalls, and compares result bits, the cycle of
+    every acceptance, and every counter.
     `engine` is a name of ENGINES; `directory` receives Verilog, builds and logs of "verilator" (a
     temporary one by default); `on_point` is called with the number of points done. Raises
     ValueError for an unknown engine or fewer points than 1, ToolError when a tool is missing or

@@ -87,10 +87,10 @@ def time_tiles(
     """Time tiles, each alone with its first broadcast in cycle 0.
 
     act uint64[chunks, row tiles * rows], weight uint64[chunks, column tiles * cols]; tile t meets
-    row tile pairs[t, 0] with column tile pairs[t, 1]. Fills record int64[tiles, 6]: span (cycles up to the last final sum); summed
-    over PEs their own ends, their chunks' cycles, their empty chunks and the cycles these took;
-    and, given busy uint64[more words than the longest span / 64], the cycles in which some PE
-    multiplies.
+    row tile pairs[t, 0] with column tile pairs[t, 1]. Fills record int64[tiles, 6]: span (cycles
+    up to the last final sum); summed over PEs their own ends, their chunks' cycles, their empty
+    chunks and the cycles these took; and, given busy uint64[more words than the longest span /
+    64], the cycles in which some PE multiplies.
     """
     chunks = act.shape[0]
     end = np.zeros((rows, cols), T)
