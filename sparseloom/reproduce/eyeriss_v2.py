@@ -36,7 +36,8 @@ UNIFORM: Final = 0.07
 
 def _read(name: str) -> NDArray[np.bool_]:
     path = files("sparseloom.reproduce") / "data" / "eyeriss_v2" / f"{name}.txt.gz"
-    bits: NDArray[np.bool_] = np.frombuffer(gzip.decompress(path.read_bytes()).strip(), "S1") == b"1"
+    text = gzip.decompress(path.read_bytes()).strip()
+    bits: NDArray[np.bool_] = np.frombuffer(text, "S1") == b"1"
     return bits
 
 
