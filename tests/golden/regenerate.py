@@ -29,6 +29,8 @@ CASES = [
     ("resnet50", {}, "unstructured:0.3", "dstc-like"),
     ("bert-base", {}, "unstructured:0.2", "sigma-like"),
     ("resnet18", {}, "dense", "dense-tpu"),
+    ("resnet18", {}, "unstructured:0.3", "sparten-like"),
+    ("mobilenet-v2", {}, "balanced:32:0.125", "s4-like"),
 ]
 
 
