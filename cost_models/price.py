@@ -98,6 +98,16 @@ def _vector(table: EnergyTable) -> dict[Event, Price]:
     return {("vector", "op", "full"): Price(pj=multiply.pj + add.pj, source=source, assumed=True)}
 
 
+def _delta(table: EnergyTable) -> dict[Event, Price]:
+    add, read = table.entry("int8_add"), table.entry(SRAM_MACROS[0][1])
+    source = (
+        f"a difference and a state kept up to date as two int8 adds, and 16 b of a "
+        f"{SRAM_MACROS[0][0] >> 10} KiB macro: {add.source}"
+    )
+    pj = 2 * add.pj + read.pj / 4
+    return {("delta", "compare", "full"): Price(pj=pj, source=source, assumed=True)}
+
+
 def prices(arch: Accelerator, table: EnergyTable = HOROWITZ_45NM) -> dict[Event, Price]:
     """Return the price of one count of every event the machine can report.
 
@@ -105,7 +115,7 @@ def prices(arch: Accelerator, table: EnergyTable = HOROWITZ_45NM) -> dict[Event,
     cost what data bits cost. Under the default table a machine with HBM pays for HBM. Raises
     MissingPrice if the table lacks an action.
     """
-    out = _mac(table) | _vector(table) | _training(table)
+    out = _mac(table) | _vector(table) | _training(table) | _delta(table)
     if isinstance(arch, DspChain) and table == HOROWITZ_45NM:
         table = table.with_dram(arch.hbm.kind)
     dram = table.entry("dram_bit")

@@ -2,44 +2,34 @@
 
 There is nothing to search but what the model itself chooses. Main memory is compulsory traffic:
 every operator reads its operands once, as compressed as the machine takes them, and writes its
-results once. With memory "modelled" an operator runs in chunks, double-buffered.
+results once.
 """
 
-import collections.abc as abc
 import math
-import time
 from collections.abc import Callable
-from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mapping.graph import MAPPERS
+from mapping.inference import map_inference, program_of
 from mapping.types import MapperResult
 from simulator.arch.accelerator import ClosedForm
 from simulator.arch.flex_dpe import FlexDpe
-from simulator.arch.memory import MemoryMode
 from simulator.arch.outer_product import OuterProduct
 from simulator.counts import Event, add
-from simulator.engine import program_cycles
 from simulator.models import Operand, Product, Work, work_of
-from simulator.schedule import Block, OpSchedule, Repeat, Schedule, Step, Unit
-from simulator.simulate import op_cycles
-from workloads.graph import Op, OpKind, Phase, TensorSpec, WorkloadGraph
+from simulator.schedule import OpSchedule, Step, Unit
+from workloads.graph import Op, TensorSpec, WorkloadGraph
 from workloads.pruning import listed, mask_of, nnz_of
 from workloads.sparsity import Balanced, ConstantFanIn, Dense, NofM, Unstructured
 
 __all__ = ["map_graph"]
 
-MOST_HALVINGS = 6
-"""How often chunks are halved below the largest that fits, in search of more overlap."""
-
 COUNTED = (Dense, Unstructured, NofM, Balanced, ConstantFanIn)
 """Structures whose counts of non-zeros have a closed form wherever a machine asks for them."""
 
 Shape = tuple[int, int, int]
-Program = tuple[Block, abc.Mapping[str, int]]
 
 
 def map_graph(
@@ -53,48 +43,15 @@ def map_graph(
 
     Raises ValueError for an unknown mapper and for a training step.
     """
-    if mapper not in MAPPERS:
-        raise ValueError(f"Unknown mapper {mapper!r}; known: {', '.join(MAPPERS)}")
-    _check_inference(graph)
-    began = time.perf_counter()
     ignored: dict[str, list[str]] = {}
-    ops = []
-    for op in graph.ops:
-        ops.append(_product(graph, arch, op, ignored) if op.gemm else _vector(graph, arch, op))
-        if on_op:
-            on_op(op.name)
-    cost = sum(op_cycles(arch, op) * op.repeat for op in ops if op.macs_dense)
-    return MapperResult(
-        schedule=Schedule(
-            workload=graph.name,
-            workload_digest=graph.digest(),
-            arch_digest=arch.digest(),
-            sparsity=_label(graph),
-            ops=tuple(ops),
-            notes=(*graph.notes, *(f"{why}: {listed(names)}" for why, names in ignored.items())),
-        ),
-        mappings=(),
+    return map_inference(
+        graph,
+        arch,
+        lambda op: _product(graph, arch, op, ignored),
+        lambda: [f"{why}: {listed(names)}" for why, names in ignored.items()],
         mapper=mapper,
-        cost=cost,
-        bound=cost,
-        considered=len(list(graph.gemm_ops)),
-        seconds=time.perf_counter() - began,
+        on_op=on_op,
     )
-
-
-def _check_inference(graph: WorkloadGraph) -> None:
-    for op in graph.ops:
-        if op.phase is not Phase.INFER:
-            raise ValueError(
-                f"Op {op.name!r} belongs to a training step, which this machine does not run; "
-                "sat-vcu1525 is a preset that does"
-            )
-
-
-def _label(graph: WorkloadGraph) -> str:
-    weights = {op.inputs[1] for op in graph.gemm_ops}
-    labels = {str(graph.tensors[w].sparsity) for w in weights} - {"dense"}
-    return ", ".join(sorted(labels)) or "dense"
 
 
 def _product(
@@ -112,7 +69,7 @@ def _product(
         ignored.setdefault(why, []).append(op.name)
     step = Step(unit=Unit.ARRAY, label="array", cycles=work.cycles, busy=work.busy)
     written = arch.operand_bits * found.outputs
-    program, tokens = _program(arch, step, work.act.bits + work.weight.bits, written)
+    program, tokens = program_of(arch, step, work.act.bits + work.weight.bits, written)
     post = {("vector", "op", "full"): found.outputs} if op.post else {}
     return OpSchedule(
         name=op.name,
@@ -122,6 +79,8 @@ def _product(
         repeat=op.repeat,
         macs_dense=g.macs,
         macs_effectual=work.macs,
+        macs_weight=found.weight_pairs,
+        macs_act=g.n * found.act.nonzeros,
         counts=add([work.counts, _moved(arch, work, found.outputs), post]),
         detail=work.detail,
     )
@@ -169,101 +128,3 @@ def _mask(
         return None
     mask = mask_of(graph, spec.name, bits=arch.operand_bits).reshape(shape)
     return np.moveaxis(mask, axis, -1)
-
-
-def _vector(graph: WorkloadGraph, arch: ClosedForm, op: Op) -> OpSchedule:
-    """Return an operator of the vector lanes: data in, work, data out."""
-    free = op.kind in (OpKind.RESHAPE, OpKind.OPAQUE) or arch.memory is MemoryMode.IDEAL
-    if free:
-        return OpSchedule(name=op.name, kind=op.kind.value, program=(), repeat=op.repeat)
-    tensors = [graph.tensors[name] for name in (op.output, *op.inputs)]
-    write, *reads = (_bits(arch, spec) for spec in tensors)
-    read = min(sum(reads), write) if op.kind is OpKind.MOVE else sum(reads)
-    work = 0 if op.kind is OpKind.MOVE else max(t.size for t in tensors) * op.passes
-    step = Step(unit=Unit.VECTOR, label="vector", cycles=-(-work // arch.vector_lanes))
-    program, tokens = _program(arch, step, read, write)
-    return OpSchedule(
-        name=op.name,
-        kind=op.kind.value,
-        program=program,
-        tokens=tokens,
-        repeat=op.repeat,
-        counts={
-            ("dram", "read", "full"): read,
-            ("dram", "write", "full"): write,
-            ("act_buffer", "read", "full"): read + write,
-            ("act_buffer", "write", "full"): read + write,
-            ("vector", "op", "full"): work,
-        },
-    )
-
-
-def _bits(arch: ClosedForm, spec: TensorSpec) -> int:
-    """Return the bits of a tensor as the machine stores it; wide tensors stay wide."""
-    return spec.size * (spec.bits if spec.bits > 16 else arch.operand_bits)
-
-
-def _program(arch: ClosedForm, work: Step, read_bits: int, write_bits: int) -> Program:
-    """Return the fastest program of `work` between `read_bits` in and `write_bits` out."""
-    least = max(
-        1,
-        _chunks(read_bits, arch.act_buffer.capacity_bytes + arch.weight_buffer.capacity_bytes),
-        _chunks(write_bits, arch.out_buffer.capacity_bytes),
-    )
-    if arch.memory is not MemoryMode.MODELLED:
-        return _chunked(arch, work, read_bits, write_bits, 1)
-    counts = (least << halvings for halvings in range(MOST_HALVINGS + 1))
-    programs = [_chunked(arch, work, read_bits, write_bits, chunks) for chunks in counts]
-    return min(programs, key=lambda program: program_cycles(*program))
-
-
-def _chunks(bits: int, capacity_bytes: int) -> int:
-    """Return the chunks of `bits` of which two fit `capacity_bytes`."""
-    return -(-bits // (4 * capacity_bytes))
-
-
-def _chunked(arch: ClosedForm, work: Step, read_bits: int, write_bits: int, chunks: int) -> Program:
-    """Return load, work and store, each cut into `chunks`; a store follows the next chunk's load.
-
-    The parts of every unit sum to the whole: cutting changes overlap, never work.
-    """
-    load = Step(
-        unit=Unit.DMA,
-        label="load",
-        cycles=_transfer_cycles(arch, read_bits),
-        latency=arch.dram.latency_cycles,
-        waits=("in.free",),
-        releases=("in.full",),
-    )
-    use = replace(work, waits=("in.full", "out.free"), releases=("in.free", "out.full"))
-    store = Step(
-        unit=Unit.DMA,
-        label="store",
-        cycles=_transfer_cycles(arch, write_bits),
-        waits=("out.full",),
-        releases=("out.free",),
-    )
-    tokens = {"in.free": 2, "out.free": 2}
-    (load, last_load), (use, last_use), (store, last_store) = (
-        _cut(step, chunks) for step in (load, use, store)
-    )
-    if chunks == 1:
-        return (last_load, last_use, last_store), tokens
-    again: Block = ()
-    if chunks > 2:
-        again = (Repeat(times=chunks - 2, body=(load, use, store)),)
-    return (load, use, *again, last_load, last_use, store, last_store), tokens
-
-
-def _cut(step: Step, chunks: int) -> tuple[Step, Step]:
-    """Return one of the first `chunks` - 1 parts of a step, and the last, which takes the rest."""
-    cycles, busy = step.cycles // chunks, step.busy // chunks
-    before = chunks - 1
-    last = replace(step, cycles=step.cycles - before * cycles, busy=step.busy - before * busy)
-    return replace(step, cycles=cycles, busy=busy), last
-
-
-def _transfer_cycles(arch: ClosedForm, bits: int) -> int:
-    """Return the cycles of moving `bits` in whole bytes at the main memory's bandwidth."""
-    size = -(-bits // 8)
-    return -(-size * arch.clock_hz // arch.dram.bandwidth_bytes_per_s)

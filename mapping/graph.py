@@ -22,7 +22,7 @@ from workloads.graph import Op, OpKind, Phase, TensorSpec, WorkloadGraph
 from workloads.pruning import nnz_of
 from workloads.sparsity import Balanced, Dense, NofM, Sparsity
 
-__all__ = ["MAPPERS", "map_graph", "skippable"]
+__all__ = ["MAPPERS", "map_graph", "rounding_note", "skippable"]
 
 MOVED_ELEMENTS: Final = 1024
 """Elements of a granule where a move's source and result share no fitting one."""
@@ -117,6 +117,15 @@ def _sparsity_label(graph: WorkloadGraph) -> str:
     return ", ".join(sorted(labels)) or "dense"
 
 
+def rounding_note(precision: Precision, share: float) -> str:
+    """Say that a share of the weights is zero only as the machine holds them."""
+    scale = " with one scale per tensor" if precision is Precision.INT8 else ""
+    return (
+        f"{share:.1%} of the weights that are not zero round to zero in {precision}"
+        f"{scale}; they count as zeros, as the hardware gates them"
+    )
+
+
 class _GraphMapper:
     """Maps operators one by one and remembers the problems it has solved."""
 
@@ -133,7 +142,11 @@ class _GraphMapper:
 
     def notes(self) -> list[str]:
         """Return sentences about weights that the reader may not expect to be, or cost, zero."""
-        found = [self._rounding_note()] if self._rounded else []
+        found = (
+            [rounding_note(self.arch.precision, self._rounded / self._kept)]
+            if self._rounded
+            else []
+        )
         if not self._gated:
             return found
         name, label = self._gated[0]
@@ -142,14 +155,6 @@ class _GraphMapper:
             f"zeros gated: the array skips only N:M groups of at most M = {self.arch.max_m}"
         )
         return [*found, note]
-
-    def _rounding_note(self) -> str:
-        share = self._rounded / self._kept
-        scale = " with one scale per tensor" if self.arch.precision is Precision.INT8 else ""
-        return (
-            f"{share:.1%} of the weights that are not zero round to zero in {self.arch.precision}"
-            f"{scale}; they count as zeros, as the hardware gates them"
-        )
 
     def lower(self, op: Op) -> OpSchedule:
         """Return the program of one operator."""

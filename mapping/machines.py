@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mapping import closed_form
+from mapping import closed_form, pe_grid
 from mapping import graph as nm_array
 from mapping.dsp import simulate_decoder
 from mapping.types import MapperResult
-from simulator.arch import Accelerator, DspChain, NMArray
+from simulator.arch import Accelerator, DspChain, NMArray, PEGrid
 from simulator.result import Result
 from simulator.simulate import simulate
 from workloads.graph import WorkloadGraph
@@ -28,9 +28,12 @@ def map_graph(
     arch: Accelerator,
     *,
     mapper: str = "exhaustive",
+    seed: int = 0,
     on_op: Callable[[str], None] | None = None,
 ) -> MapperResult:
     """Return every operator of `graph` mapped onto `arch`.
+
+    Where time depends on where zeros are, structures are drawn from `seed`.
 
     Raises ValueError for an unknown mapper and for a DspChain, and NoMapping for an operator that
     fits no buffer.
@@ -40,6 +43,8 @@ def map_graph(
         raise ValueError("A DspChain compiles decoders one way: simulate the graph itself")
     if isinstance(arch, NMArray):
         return nm_array.map_graph(graph, arch, mapper=mapper, on_op=on_op)
+    if isinstance(arch, PEGrid):
+        return pe_grid.map_graph(graph, arch, mapper=mapper, seed=seed, on_op=on_op)
     return closed_form.map_graph(graph, arch, mapper=mapper, on_op=on_op)
 
 
@@ -65,5 +70,5 @@ def simulate_graph(
             for op in graph.ops:
                 on_op(op.name)
         return Simulated(mapped=done.mapped, result=done.result)
-    mapped = map_graph(graph, arch, mapper=mapper, on_op=on_op)
+    mapped = map_graph(graph, arch, mapper=mapper, seed=seed, on_op=on_op)
     return Simulated(mapped=mapped, result=simulate(mapped.schedule, arch, seed=seed))

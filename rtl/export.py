@@ -125,8 +125,10 @@ _KINDS: Final[Mapping[type, _Kind]] = {
 }
 
 
-def units(arch: NMArray) -> tuple[UnitParams, ...]:
-    """Return the units of a machine: its array and, if it can train, its SORE and its WUVE."""
+def units(arch: NMArray | PEGrid) -> tuple[UnitParams, ...]:
+    """Return the units of a machine: its grid, or its array and, if it trains, SORE and WUVE."""
+    if isinstance(arch, PEGrid):
+        return (arch,)
     return (arch, arch.training.sore, arch.training.wuve) if arch.training else (arch,)
 
 

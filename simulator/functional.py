@@ -17,7 +17,7 @@ from simulator.units.nm_array import respond
 from simulator.units.nm_beats import pack, unpack
 from workloads.graph import Window
 
-__all__ = ["im2col", "product"]
+__all__ = ["im2col", "patches", "product"]
 
 Operands = NDArray[Any]
 """int8 or float16, as the array's precision says; sums are int32 or float32."""
@@ -32,13 +32,21 @@ def im2col(window: Window, image: Operands) -> Operands:
     m runs over (batch, out h, out w), k over (kh, kw, channel) with the channel fastest; border
     positions are zero.
     """
+    seen = patches(window, image)
+    return np.ascontiguousarray(seen).reshape(-1, seen[0, 0, 0].size)
+
+
+def patches(window: Window, image: Operands) -> Operands:
+    """Return the windows of an image, [batch, out h, out w, kh, kw, channels].
+
+    They are a view of the padded image: memory grows when they are copied, a part at a time.
+    """
     top, left, bottom, right = window.padding
     padded = np.pad(image, ((0, 0), (top, bottom), (left, right), (0, 0)))
     span = [d * (k - 1) + 1 for d, k in zip(window.dilation, window.kernel, strict=True)]
-    patches = np.lib.stride_tricks.sliding_window_view(padded, span, axis=(1, 2))
+    seen = np.lib.stride_tricks.sliding_window_view(padded, span, axis=(1, 2))
     (sh, sw), (dh, dw) = window.stride, window.dilation
-    patches = patches[:, ::sh, ::sw, :, ::dh, ::dw].transpose(0, 1, 2, 4, 5, 3)
-    return np.ascontiguousarray(patches).reshape(-1, patches[0, 0, 0].size)
+    return seen[:, ::sh, ::sw, :, ::dh, ::dw].transpose(0, 1, 2, 4, 5, 3)
 
 
 def product(arch: NMArray, setting: NMSetting, act: Operands, weight: Operands) -> NDArray[Any]:

@@ -23,6 +23,7 @@ class Unit(StrEnum):
     VECTOR = "vector"
     SORE = "sore"
     WUVE = "wuve"
+    DRAIN = "drain"  # results on their way from the PEs to the output buffer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,12 +14,16 @@ from workloads.canonical import Spec, canonical
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["OP_RECORD", "STALLS", "Provenance", "Result"]
+__all__ = ["GRID_STALLS", "OP_RECORD", "STALLS", "Provenance", "Result"]
 
-STALLS: Final = ("bandwidth", "latency", "store", "pipeline", "vector")
+GRID_STALLS: Final = ("fifo", "imbalance", "vacant")
+"""Causes for which the PEs of a grid wait, on average: their FIFOs hold no pair of chunks, they
+are done with their tile before others, they pass a chunk with nothing to multiply."""
+
+STALLS: Final = ("bandwidth", "latency", "store", "pipeline", "vector", *GRID_STALLS)
 """Causes for which the array waits: operand transfers, DRAM latency, write-back of results,
-its own fill, drain and operand load, and work of the other units (vector, SORE, WUVE). `compute`
-and these sum to the cycles of every operator."""
+its own fill, drain and operand load, work of the other units (vector, SORE, WUVE), and those of
+a grid. `compute` and these sum to the cycles of every operator."""
 
 OP_RECORD: Final = np.dtype(
     [
@@ -29,7 +33,9 @@ OP_RECORD: Final = np.dtype(
         ("cycles", "i8"),  # all executions
         ("macs_dense", "i8"),
         ("macs_effectual", "i8"),
-        ("array_busy", "i8"),  # cycles in which a fold streams through some PE
+        ("macs_weight", "i8"),  # products whose weight is not zero
+        ("macs_act", "i8"),  # products whose activation is not zero, if the machine looks at it
+        ("array_busy", "i8"),  # cycles in which a fold streams through some PE, or one multiplies
         ("array_cycles", "i8"),
         ("dma_cycles", "i8"),
         ("vector_cycles", "i8"),
@@ -39,7 +45,7 @@ OP_RECORD: Final = np.dtype(
         ("utilisation", "f8"),
         ("bottleneck", "U16"),
         ("dataflow", "U4"),
-        ("nm", "U16"),
+        ("nm", "U24"),
         ("tile", "U48"),
     ]
 )
@@ -98,8 +104,18 @@ class Result(Spec):
         return int(self.per_op["macs_effectual"].sum())
 
     @property
+    def macs_weight(self) -> int:
+        """Multiply-accumulates whose weight is not zero."""
+        return int(self.per_op["macs_weight"].sum())
+
+    @property
+    def macs_act(self) -> int:
+        """Multiply-accumulates whose activation is not zero, of machines that look at it."""
+        return int(self.per_op["macs_act"].sum())
+
+    @property
     def array_busy(self) -> int:
-        """Cycles in which the stream of a fold stands at some PE."""
+        """Cycles in which the stream of a fold stands at some PE, or a PE of a grid multiplies."""
         return int(self.per_op["array_busy"].sum())
 
     @property
@@ -110,11 +126,13 @@ class Result(Spec):
     def bottlenecks(self) -> list[tuple[str, int, float]]:
         """Return (cause, cycles, share) over the whole run, largest first.
 
-        `compute` is array time in which a fold streams through PEs; the others are the array's
-        waits by cause.
+        `compute` is array time in which a fold streams through PEs, or in which those of a grid
+        multiply on average; the others are the array's waits by cause. Waits that only a grid
+        knows are left out where there are none.
         """
-        rows = [("compute", self.array_busy)]
-        rows += [(cause, int(self.per_op[f"stall_{cause}"].sum())) for cause in STALLS]
+        waits = {cause: int(self.per_op[f"stall_{cause}"].sum()) for cause in STALLS}
+        rows = [("compute", self.cycles - sum(waits.values()))]
+        rows += [(c, n) for c, n in waits.items() if n or c not in GRID_STALLS]
         ordered = sorted(rows, key=lambda row: (-row[1], row[0]))
         return [(cause, n, n / max(self.cycles, 1)) for cause, n in ordered]
 
@@ -135,6 +153,8 @@ class Result(Spec):
             "seconds": self.seconds,
             "macs_dense": self.macs_dense,
             "macs_effectual": self.macs_effectual,
+            "macs_weight": self.macs_weight,
+            "macs_act": self.macs_act,
             "array_busy": self.array_busy,
             "utilisation": self.utilisation,
             "bottleneck": self.bottlenecks()[0][0],

@@ -65,7 +65,11 @@ class OpSchedule(Spec):
     operator without one costs nothing or was not made by a mapper. `tokens` gives each channel's
     initial tokens; `counts` the events of one execution that belong to no single step.
     `macs_effectual` counts products of one execution whose weight is not zero, `detail` what the
-    mapper chose (for reports).
+    mapper chose (for reports). A machine that looks at zeros of both operands says what each
+    would leave alone: `macs_weight` products with a weight, `macs_act` with an activation, and
+    `macs_effectual` with both. `array_waits` are the cycles of the array's steps that its PEs
+    spend otherwise than multiplying, on average and by cause; without it they are those that
+    are not `busy`.
     """
 
     name: str
@@ -77,6 +81,9 @@ class OpSchedule(Spec):
     repeat: int = 1
     macs_dense: int = 0
     macs_effectual: int = 0
+    macs_weight: int | None = None
+    macs_act: int | None = None
+    array_waits: Mapping[str, int] = field(default_factory=dict, hash=False)
     counts: Counts = field(default_factory=dict, hash=False)
     detail: Mapping[str, Any] = field(default_factory=dict, hash=False)
 

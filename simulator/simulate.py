@@ -107,15 +107,25 @@ def _causes(arch: Accelerator, op: OpSchedule) -> tuple[int, dict[str, int]]:
         left[1:] = [program_cycles(without(op.program, c), op.tokens) for c in changes]
     elif arch.memory is MemoryMode.STEADY:
         left[3] = max(n for unit, n in units.items() if unit is not Unit.DMA)
-    busy = sum(step.busy * times for step, times in op.steps())
+    waits = op.array_waits or {"pipeline": units[Unit.ARRAY] - _busy(op)}
+    beside = left[3] - units[Unit.ARRAY]
+    # Next to a grid's array nothing runs but the drain of its results.
+    pipeline, vector = (beside, 0) if op.array_waits else (0, beside)
     return total, {
-        "compute": busy,
-        "pipeline": units[Unit.ARRAY] - busy,
-        "vector": left[3] - units[Unit.ARRAY],
+        **dict.fromkeys(STALLS, 0),
+        **waits,
+        "compute": units[Unit.ARRAY] - sum(waits.values()),
+        "pipeline": waits["pipeline"] + pipeline,
+        "vector": vector,
         "latency": left[0] - left[1],
         "store": left[1] - left[2],
         "bandwidth": left[2] - left[3],
     }
+
+
+def _busy(op: OpSchedule) -> int:
+    """Return the cycles of one execution in which some PE works."""
+    return sum(step.busy * times for step, times in op.steps())
 
 
 def _events(op: OpSchedule) -> dict[Event, int]:
@@ -150,7 +160,9 @@ def _record(
         "cycles": cycles * times,
         "macs_dense": op.macs_dense * times,
         "macs_effectual": op.macs_effectual * times,
-        "array_busy": causes["compute"] * times,
+        "macs_weight": (op.macs_effectual if op.macs_weight is None else op.macs_weight) * times,
+        "macs_act": (op.macs_dense if op.macs_act is None else op.macs_act) * times,
+        "array_busy": _busy(op) * times,
         "array_cycles": units[Unit.ARRAY] * times,
         "dma_cycles": units[Unit.DMA] * times,
         "vector_cycles": sum(units[unit] for unit in (Unit.VECTOR, Unit.SORE, Unit.WUVE)) * times,

@@ -62,14 +62,16 @@ def map(
     arch: str | Path | Accelerator,
     *,
     mapper: str = "exhaustive",
+    seed: int = 0,
     on_op: Callable[[str], None] | None = None,
 ) -> MapperResult:
     """Return the schedule of `graph` on `arch` with the choice made for every operator.
 
-    `on_op` is called with each operator's name before it is mapped. Raises ValueError for an
+    Where time depends on where zeros are, structures are drawn from `seed`. `on_op` is called
+    with each operator's name when it is mapped. Raises ValueError for an
     unknown mapper and for an operator that fits no buffer.
     """
-    return map_graph(graph, load_arch(arch), mapper=mapper, on_op=on_op)
+    return map_graph(graph, load_arch(arch), mapper=mapper, seed=seed, on_op=on_op)
 
 
 def simulate(

@@ -3,7 +3,7 @@
 Colours are the Okabe-Ito palette, which stays distinct for colour-blind readers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ __all__ = [
     "CAUSES",
     "COMPONENTS",
     "GREY",
+    "causes_key",
     "figure",
     "key",
     "legend",
@@ -33,6 +34,9 @@ CAUSES: Final = {
     "latency": ("DRAM latency", "#F0E442"),
     "store": ("write-back", "#CC79A7"),
     "vector": ("vector work", "#0072B2"),
+    "fifo": ("empty FIFOs", "#E69F00"),
+    "imbalance": ("imbalance", "#000000"),
+    "vacant": ("empty chunks", "#BBBBBB"),
 }
 """Cycles by cause. Cycles that multiply are split in two: what the effectual products take when
 every multiplier works, and the rest, in which some idle for lack of shape or of non-zeros."""
@@ -47,6 +51,7 @@ COMPONENTS: Final = {
     "vector": ("vector unit", "#E69F00"),
     "wuve": ("update engine", "#000000"),
     "sore": ("selector", "#F0E442"),
+    "delta": ("delta encoder", "#BBBBBB"),
 }
 GREY: Final = "#777777"
 
@@ -119,6 +124,12 @@ def split(compute: float, macs_effectual: int, peak: int) -> dict[str, float]:
     """Return multiplying cycles as what a full array needs, and the rest."""
     useful = macs_effectual / peak
     return {"useful": useful, "idle": compute - useful}
+
+
+def causes_key(figure: "Figure", axes: "Axes", stacks: Sequence[Mapping[str, float]]) -> None:
+    """Put the legend of the causes that `stacks` are drawn of above the axes."""
+    used = [entry for cause, entry in CAUSES.items() if any(stack.get(cause) for stack in stacks)]
+    key(figure, axes, used, 7)
 
 
 def thousands(axes: "Axes") -> None:

@@ -8,9 +8,6 @@ __all__ = ["CATALOGUE", "Row"]
 
 Row = dict[str, Any]
 
-RTL_MACHINES: Final = ("nm_array",)
-"""Machines with generated RTL; the others are models only."""
-
 
 def _summary(function: Callable[..., Any], verb: str) -> str:
     """Return the first paragraph of a function's docstring without its verb."""
@@ -19,6 +16,7 @@ def _summary(function: Callable[..., Any], verb: str) -> str:
 
 
 def _archs() -> list[Row]:
+    from simulator.arch.accelerator import WITH_RTL
     from simulator.arch.load import PRESETS, read_arch_file
 
     rows = []
@@ -29,7 +27,7 @@ def _archs() -> list[Row]:
             {
                 "name": name,
                 "machine": file.machine,
-                "proof": "RTL" if file.machine in RTL_MACHINES else "model only",
+                "proof": "RTL" if file.machine in WITH_RTL else "model only",
                 "summary": file.summary,
                 "assumed": sorted(assumed),
                 "sources": dict(sorted(file.sources.items())),

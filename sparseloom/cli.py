@@ -352,13 +352,16 @@ def rtl(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write the Verilog and parameters of the machine's units: array and, if any, SORE and WUVE."""
+    """Write Verilog and parameters of the machine's units: grid, or array, SORE and WUVE."""
     from rtl.export import export, export_machine, units
+    from simulator.arch import NMArray
     from simulator.arch.accelerator import with_rtl
     from simulator.arch.load import load_arch
 
     params = with_rtl(load_arch(arch))
-    whole = [export_machine(params, out)] if machine else []
+    if machine and not isinstance(params, NMArray):
+        raise ValueError(f"Only an nm_array has a whole machine, not a {type(params).__name__}")
+    whole = [export_machine(params, out)] if machine and isinstance(params, NMArray) else []
     done = [*(export(unit, out) for unit in units(params)), *whole]
     files = [str(file) for paths in done for file in (paths.verilog, paths.parameters)]
     if as_json:
@@ -386,7 +389,7 @@ def cosim(
 ) -> None:
     """Run the machine's RTL beside the simulator: same bits, cycles and counters, or exit 1.
 
-    Points are dealt out to the array and, if the machine can train, its SORE and its WUVE.
+    Points are dealt out to the grid, or to the array and, if it can train, its SORE and its WUVE.
     """
     from rtl.cosim import cosimulate
     from simulator.arch.accelerator import with_rtl

@@ -66,7 +66,8 @@ class Explanation(Spec):
 
 
 def _causes(row: Any) -> dict[str, int]:
-    return {"compute": int(row["array_busy"]), **{c: int(row[f"stall_{c}"]) for c in STALLS}}
+    waits = {c: int(row[f"stall_{c}"]) for c in STALLS}
+    return {"compute": int(row["cycles"]) - sum(waits.values()), **waits}
 
 
 def _density(row: Any) -> float | None:

@@ -32,8 +32,9 @@ def _busiest(ops: Sequence[Op]) -> tuple[list[Op], list[Op]]:
 
 
 def _op_causes(op: Op, peak: int) -> dict[str, float]:
-    waits = {c: op[f"stall_{c}"] for c in canvas.CAUSES if f"stall_{c}" in op}
-    return {**canvas.split(op["array_busy"], op["macs_effectual"], peak), **waits}
+    waits = {c: op.get(f"stall_{c}", 0) for c in canvas.CAUSES}
+    compute = op["cycles"] - sum(waits.values())
+    return {**waits, **canvas.split(compute, op["macs_effectual"], peak)}
 
 
 def cycles_by_layer(document: Document) -> "Figure | None":
@@ -59,7 +60,7 @@ def cycles_by_layer(document: Document) -> "Figure | None":
     axes.set_xlabel("cycles")
     axes.ticklabel_format(axis="x", style="plain")
     canvas.thousands(axes)
-    canvas.key(figure, axes, list(canvas.CAUSES.values()), 7)
+    canvas.causes_key(figure, axes, stacks)
     return figure
 
 
@@ -100,11 +101,13 @@ def causes_of_run(document: Document) -> "Figure | None":
         runs.insert(0, (f"{document['baseline']} (baseline)", _run_causes(document, "baseline_")))
     figure, axes = canvas.figure(9, 1.1 + 0.4 * len(runs))
     for index, (_, causes) in enumerate(runs):
-        canvas.stack(axes, index, [(causes[c], colour) for c, (_, colour) in canvas.CAUSES.items()])
+        canvas.stack(
+            axes, index, [(causes.get(c, 0), colour) for c, (_, colour) in canvas.CAUSES.items()]
+        )
     canvas.rows(axes, [name for name, _ in runs])
     axes.set_xlabel("cycles")
     canvas.thousands(axes)
-    canvas.key(figure, axes, list(canvas.CAUSES.values()), 7)
+    canvas.causes_key(figure, axes, [causes for _, causes in runs])
     return figure
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from sparseloom.figures import draw
 from sparseloom.schema import CAUSES, SCHEMA
-from sparseloom.tables import si
+from sparseloom.tables import SIDES, si, two_sided
 
 __all__ = ["read_document", "render", "report_file"]
 
@@ -73,6 +73,14 @@ def _headline(document: Mapping[str, Any]) -> list[dict[str, str]]:
             f"{d['baseline_utilisation']:.1%}" if beside else "",
         ),
         ("dense MACs", f"{d['macs_dense']:,}", ""),
+        *(
+            (label, f"{d[key]:,}", "")
+            for label, key in (
+                ("MACs with a weight", "macs_weight"),
+                ("MACs with an activation", "macs_act"),
+            )
+            if two_sided(d)
+        ),
         (
             "effectual MACs",
             f"{d['macs_effectual']:,}",
@@ -111,6 +119,7 @@ def render(document: Mapping[str, Any]) -> str:
         headline=_headline(document),
         figures=draw(document),
         causes=CAUSES,
+        sides=SIDES if two_sided(document) else (),
         parameters=_flat(document["arch_parameters"]),
     )
 

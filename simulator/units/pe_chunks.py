@@ -24,6 +24,7 @@ __all__ = [
     "grid_job",
     "pack",
     "pack_mask",
+    "pack_words",
     "unpack",
 ]
 
@@ -67,8 +68,12 @@ class PackedMask:
 
 def pack_mask(mask: Bool, chunk: int) -> PackedMask:
     """Pack bool[lanes, k] into chunk words; the last chunk is padded with absent positions."""
-    words = _whole_words(mask) if chunk == WORD_BITS else _part_words(mask, chunk)
-    return PackedMask(words=words, present=mask.sum(axis=0, dtype=np.int64))
+    return PackedMask(words=pack_words(mask, chunk), present=mask.sum(axis=0, dtype=np.int64))
+
+
+def pack_words(mask: Bool, chunk: int) -> Words:
+    """Return bool[lanes, k] as chunk words, uint64[chunks, lanes]."""
+    return _whole_words(mask) if chunk == WORD_BITS else _part_words(mask, chunk)
 
 
 def _whole_words(mask: Bool) -> Words:

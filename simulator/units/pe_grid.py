@@ -17,8 +17,17 @@ from numpy.typing import NDArray
 
 from simulator.arch.pe_grid import PEGrid, Skip, ZeroAction
 from simulator.units.pe_chunks import PackedMask
+from workloads.graph import Gemm
 
-__all__ = ["GridTiming", "mac_counts", "time_product"]
+__all__ = [
+    "GridTiming",
+    "ProductEvents",
+    "mac_counts",
+    "pe_cycles",
+    "product_events",
+    "time_pairs",
+    "time_product",
+]
 
 Ints = NDArray[np.int64]
 Words = NDArray[np.uint64]
@@ -56,13 +65,8 @@ def _tiles(lanes: int, size: int) -> int:
     return -(-lanes // size)
 
 
-def _side(mask: PackedMask, lanes: int, skips: bool, chunk: int) -> tuple[Words, int]:
-    """Return the words that decide a chunk's cost and the lanes of a tile that differ by them."""
-    if not skips:
-        full = np.uint64((1 << chunk) - 1)
-        return np.full((len(mask.words), 1), full), 1
-    padding = -mask.lanes % lanes
-    return np.pad(mask.words, ((0, 0), (0, padding))), lanes
+def _padded(mask: PackedMask, size: int) -> Words:
+    return np.pad(mask.words, ((0, 0), (0, -mask.lanes % size)))
 
 
 def _checked(grid: PEGrid, act: PackedMask, weight: PackedMask) -> None:
@@ -76,24 +80,41 @@ def _checked(grid: PEGrid, act: PackedMask, weight: PackedMask) -> None:
         raise ValueError(
             f"A product needs m, k, n of at least 1, not {act.lanes}, {act.k}, {weight.lanes}"
         )
-    if 1 + chunks * grid.most_cycles > LONGEST:
-        raise ValueError(
-            f"A tile of {chunks} chunks may exceed the {LONGEST} cycles that are counted"
-        )
 
 
-def _records(grid: PEGrid, act: PackedMask, weight: PackedMask, union: bool) -> Ints:
-    """Return the kernel's record of every tile, int64[tiles, 6], sums over the whole grid."""
+def _collapsed(words: Words, skips: bool, size: int, chunk: int) -> tuple[Words, int]:
+    """Return the words that decide a chunk's cost and the lanes of a tile that differ by them."""
+    if skips:
+        return words, size
+    return np.full((len(words), 1), np.uint64((1 << chunk) - 1)), 1
+
+
+def time_pairs(grid: PEGrid, side: Words, top: Words, pairs: Ints, *, union: bool) -> Ints:
+    """Return the kernel's record of tiles, int64[pairs, 6], sums over the whole grid.
+
+    side uint64[chunks, row tiles * rows] and top uint64[chunks, column tiles * cols] are whole
+    tiles; pairs int64[pairs, 2] says which row tile meets which column tile. Equal pairs are
+    timed once. See `units.pe_kernel.time_tiles` for the record; without `union` its last field
+    stays 0. Raises ValueError for a tile longer than the kernel can count.
+    """
     from simulator.units.pe_kernel import quotient, time_tiles
 
-    side, rows = _side(act, grid.rows, grid.skips_activations, grid.chunk)
-    top, cols = _side(weight, grid.cols, grid.skips_weights, grid.chunk)
-    down, across = side.shape[1] // rows, top.shape[1] // cols
-    record = np.zeros((down * across, 6), np.int64)
     longest = 1 + len(side) * grid.most_cycles
+    if longest > LONGEST:
+        raise ValueError(
+            f"A tile of {len(side)} chunks may exceed the {LONGEST} cycles that are counted"
+        )
+    side, rows = _collapsed(side, grid.skips_activations, grid.rows, grid.chunk)
+    top, cols = _collapsed(top, grid.skips_weights, grid.cols, grid.chunk)
+    across = top.shape[1] // cols
+    row_tile = pairs[:, 0] if grid.skips_activations else 0 * pairs[:, 0]
+    col_tile = pairs[:, 1] if grid.skips_weights else 0 * pairs[:, 1]
+    met, place = np.unique(row_tile * across + col_tile, return_inverse=True)
+    record = np.zeros((met.size, 6), np.int64)
     time_tiles(
         side,
         top,
+        np.stack(np.divmod(met, across), axis=1),
         rows,
         cols,
         min(grid.fifo_depth, len(side)),
@@ -103,9 +124,15 @@ def _records(grid: PEGrid, act: PackedMask, weight: PackedMask, union: bool) -> 
         record,
     )
     record[:, 1:5] *= grid.pes // (rows * cols)
-    whole = record.reshape(down, across, 6)
-    tiles = (_tiles(act.lanes, grid.rows), _tiles(weight.lanes, grid.cols), 6)
-    return np.broadcast_to(whole, tiles).reshape(-1, 6)
+    return record[place]
+
+
+def _records(grid: PEGrid, act: PackedMask, weight: PackedMask, union: bool) -> Ints:
+    """Return the record of every tile of a product, column tiles fastest."""
+    down, across = _tiles(act.lanes, grid.rows), _tiles(weight.lanes, grid.cols)
+    pairs = np.stack(np.divmod(np.arange(down * across), across), axis=1)
+    side, top = _padded(act, grid.rows), _padded(weight, grid.cols)
+    return time_pairs(grid, side, top, pairs, union=union)
 
 
 def time_product(
@@ -121,60 +148,82 @@ def time_product(
     spans = record[:, 0]
     intervals = np.maximum(spans - 1, grid.drain_beats)
     intervals[0] = spans[0] - 1
-    _, ends, spent, empty, vacant, busy = record.sum(axis=0).tolist()
+    empty, busy = record[:, [3, 5]].sum(axis=0).tolist()
     cycles = 1 + int(intervals.sum())
-    matches, effectual = _matches(grid, act, weight), int(act.present @ weight.present)
+    events = product_events(
+        grid, Gemm(m=act.lanes, k=act.k, n=weight.lanes), act.present, weight.present
+    )
     return GridTiming(
         spans=spans,
         cycles=cycles,
         drain_cycles=grid.drain_beats,
         array_busy=busy if union else None,
-        pe_cycles={
-            "work": spent - vacant,
-            "vacant": vacant,
-            "fill": grid.pes,
-            "coupling": ends - spent - grid.pes * spans.size,
-            "imbalance": grid.pes * int(spans.sum()) - ends,
-            "drain": grid.pes * (cycles - 1 - int((spans - 1).sum())),
-        },
-        matches=matches,
-        effectual=effectual,
+        pe_cycles=pe_cycles(grid, record.sum(axis=0), cycles=cycles, tiles=spans.size),
+        matches=events.matches,
+        effectual=events.effectual,
         empty_chunks=empty,
-        counts=_counts(grid, act, weight, matches, effectual),
+        counts=events.counts,
     )
 
 
-def _matches(grid: PEGrid, act: PackedMask, weight: PackedMask) -> int:
-    """Return the positions that take a multiplier; PEs beyond m or n work as the others do."""
-    down, across = _tiles(act.lanes, grid.rows), _tiles(weight.lanes, grid.cols)
+def pe_cycles(
+    grid: PEGrid, record: Ints, *, cycles: int, tiles: int, jobs: int = 1
+) -> dict[str, int]:
+    """Split PEs * cycles by cause (see `GridTiming`) given the sums int64[6] of all records."""
+    span, ends, spent, _, vacant, _ = record.tolist()
+    return {
+        "work": spent - vacant,
+        "vacant": vacant,
+        "fill": grid.pes * jobs,
+        "coupling": ends - spent - grid.pes * tiles,
+        "imbalance": grid.pes * span - ends,
+        "drain": grid.pes * (cycles - jobs - span + tiles),
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProductEvents:
+    """Positions that take a multiplier, those with both operands, and the grid's events."""
+
+    matches: int
+    effectual: int
+    counts: dict[tuple[str, str, str], int]
+
+
+def product_events(grid: PEGrid, gemm: Gemm, act: Ints, weight: Ints) -> ProductEvents:
+    """Return the events of a product whose tiles run one after the other.
+
+    act and weight int64[..., k] are the vectors of each group with each position. PEs beyond m or
+    n work as the others do.
+    """
+    down, across = _tiles(gemm.m, grid.rows), _tiles(gemm.n, grid.cols)
+    tiles = gemm.groups * down * across
+    chunks = _tiles(gemm.k, grid.chunk) * tiles
+    effectual, acts, weights = int((act * weight).sum()), int(act.sum()), int(weight.sum())
     match grid.skip:
         case Skip.BOTH:
-            return int(act.present @ weight.present)
+            matches = effectual
         case Skip.WEIGHTS:
-            return int(weight.present.sum()) * down * grid.rows
+            matches = weights * down * grid.rows
         case Skip.ACTIVATIONS:
-            return int(act.present.sum()) * across * grid.cols
+            matches = acts * across * grid.cols
         case Skip.NONE:
-            return down * across * grid.pes * len(act.words) * grid.chunk
+            matches = chunks * grid.pes * grid.chunk
+    return ProductEvents(
+        matches=matches,
+        effectual=effectual,
+        counts={
+            **mac_counts(grid, matches, effectual),
+            ("side", "chunk", "full"): chunks * grid.rows,
+            ("side", "value", "full"): acts * across,
+            ("top", "chunk", "full"): chunks * grid.cols,
+            ("top", "value", "full"): weights * down,
+            ("out", "beat", "full"): tiles * grid.drain_beats,
+        },
+    )
 
 
 def mac_counts(grid: PEGrid, matches: int, effectual: int) -> dict[tuple[str, str, str], int]:
     """Return what becomes of the positions that take a multiplier."""
     full = matches if grid.zero is ZeroAction.COMPUTE else effectual
     return {("pe", "mac", "full"): full, ("pe", "mac", "gated"): matches - full}
-
-
-def _counts(
-    grid: PEGrid, act: PackedMask, weight: PackedMask, matches: int, effectual: int
-) -> dict[tuple[str, str, str], int]:
-    down, across = _tiles(act.lanes, grid.rows), _tiles(weight.lanes, grid.cols)
-    tiles = down * across
-    chunks = len(act.words) * tiles
-    return {
-        **mac_counts(grid, matches, effectual),
-        ("side", "chunk", "full"): chunks * grid.rows,
-        ("side", "value", "full"): int(act.present.sum()) * across,
-        ("top", "chunk", "full"): chunks * grid.cols,
-        ("top", "value", "full"): int(weight.present.sum()) * down,
-        ("out", "beat", "full"): tiles * grid.drain_beats,
-    }

@@ -75,6 +75,7 @@ def _mark(busy: Words, start: int, count: int) -> None:
 def time_tiles(
     act: Words,
     weight: Words,
+    pairs: Ints,
     rows: int,
     cols: int,
     depth: int,
@@ -83,21 +84,21 @@ def time_tiles(
     busy: Words | None,
     record: Ints,
 ) -> None:
-    """Time every tile alone, its first broadcast in cycle 0.
+    """Time tiles, each alone with its first broadcast in cycle 0.
 
-    act uint64[chunks, row tiles * rows], weight uint64[chunks, column tiles * cols]. Fills
-    record int64[tiles, 6], column tiles fastest: span (cycles up to the last final sum); summed
-    over PEs their own ends, their chunks' cycles, their empty chunks and the cycles these took;
-    and, given busy uint64[more words than the longest span / 64], the cycles in which some PE
-    multiplies.
+    act uint64[chunks, row tiles * rows], weight uint64[chunks, column tiles * cols]; tile t meets
+    row tile pairs[t, 0] with column tile pairs[t, 1]. Fills record int64[tiles, 6]: span (cycles
+    up to the last final sum); summed over PEs their own ends, their chunks' cycles, their empty
+    chunks and the cycles these took; and, given busy uint64[more words than the longest span /
+    64], the cycles in which some PE multiplies.
     """
-    chunks, across = act.shape[0], weight.shape[1] // cols
+    chunks = act.shape[0]
     end = np.zeros((rows, cols), T)
     row_at, col_at = np.zeros(rows, T), np.zeros(cols, T)
     row_ring, col_ring = np.zeros((depth, rows), T), np.zeros((depth, cols), T)
     column = np.zeros(cols, np.uint64)
     for tile in range(record.shape[0]):
-        side, top = tile // across * rows, tile % across * cols
+        side, top = pairs[tile, 0] * rows, pairs[tile, 1] * cols
         end[:] = 0
         row_at[:] = -1
         col_at[:] = -1

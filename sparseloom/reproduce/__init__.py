@@ -3,7 +3,14 @@
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from sparseloom.reproduce import flightllm, sat, scale_sim
+from sparseloom.reproduce import (
+    eyeriss_v2,
+    flightllm,
+    sat,
+    scale_sim,
+    sigma_tpu,
+    tensor_cores,
+)
 from sparseloom.reproduce.row import Row, Section
 
 __all__ = ["SECTIONS", "Row", "Section", "reproduce"]
@@ -12,6 +19,9 @@ OnStep = Callable[[str], None]
 
 SECTIONS: Final[dict[str, Callable[[OnStep], Section]]] = {
     "scale-sim": scale_sim.section,
+    "eyeriss-v2": eyeriss_v2.section,
+    "sigma-tpu": sigma_tpu.section,
+    "tensor-cores": tensor_cores.section,
     "sat": sat.section,
     "flightllm": flightllm.section,
 }

@@ -94,7 +94,7 @@ def by_pass(study: TrainingStudy, network: Network, variant: Variant = BDWP) -> 
     canvas.rows(axes, [name for name, _ in stacks])
     axes.set_xlabel(f"million cycles of one training step of {network}, batch {study.batch}")
     canvas.thousands(axes)
-    canvas.key(figure, axes, list(canvas.CAUSES.values()), 7)
+    canvas.causes_key(figure, axes, [causes for _, causes in stacks])
     return figure
 
 

@@ -16,6 +16,7 @@ REDUCED = {
     "PROMPTS = (128,)\n"
     "COMPRESSIONS = studies.COMPRESSIONS[:1]\n"
     "LONGEST = 256\n",
+    "pe_grid": "PRODUCT = (64, 256, 64)\nDENSITIES = (0.1, 0.5, 1.0)\nFRAMES = 16\n",
 }
 """What replaces a notebook's cell tagged `parameters`."""
 
@@ -24,12 +25,11 @@ def outputs(cell, kind):
     return [out["data"][kind] for out in cell.get("outputs", ()) if kind in out.get("data", ())]
 
 
-@pytest.fixture(scope="module")
-def executed(request):
-    """Return the notebook of a name, run at its reduced size."""
-    notebook = nbformat.read(ROOT / "notebooks" / f"{request.param}.ipynb", as_version=4)
+def executed(name):
+    """Return a notebook run at its reduced size."""
+    notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
     (cell,) = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", ())]
-    cell.source = REDUCED[request.param]
+    cell.source = REDUCED[name]
     NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(ROOT)}}).execute()
     return notebook
 
@@ -46,22 +46,31 @@ def test_notebooks_are_committed_without_outputs(path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("executed", ["sat_training"], indirect=True)
-def test_sat_training_draws_every_figure_and_concludes(executed):
-    figures = [image for cell in executed.cells for image in outputs(cell, "image/png")]
-    calls = [cell for cell in executed.cells if "figures.by_" in cell.source]
+def test_sat_training_draws_every_figure_and_concludes():
+    notebook = executed("sat_training")
+    figures = [image for cell in notebook.cells for image in outputs(cell, "image/png")]
+    calls = [cell for cell in notebook.cells if "figures.by_" in cell.source]
     assert len(figures) == len(calls) + 1  # and one of energy
-    last = executed.cells[-1].outputs[0]["text"]
+    last = notebook.cells[-1].outputs[0]["text"]
     assert "On average over ResNet-9 bdwp 2:8 makes a training step" in last
     assert "published" in last
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("executed", ["flightllm"], indirect=True)
-def test_flightllm_draws_every_figure_and_concludes(executed):
-    images = [image for cell in executed.cells for image in outputs(cell, "image/png")]
-    calls = [cell for cell in executed.cells if "figures." in cell.source]
+def test_pe_grid_draws_every_figure_and_concludes():
+    notebook = executed("pe_grid")
+    figures = [image for cell in notebook.cells for image in outputs(cell, "image/png")]
+    assert len(figures) == sum("figures.by_" in cell.source for cell in notebook.cells) == 7
+    last = notebook.cells[-1].outputs[0]["text"]
+    assert "At density 0.5 of both operands the grid reaches" in last
+    assert "On the recorded model skipping weights is worth 1." in last
+
+
+def test_flightllm_draws_every_figure_and_concludes():
+    notebook = executed("flightllm")
+    images = [image for cell in notebook.cells for image in outputs(cell, "image/png")]
+    calls = [cell for cell in notebook.cells if "figures." in cell.source]
     assert len(images) == len(calls) == 6
-    last = executed.cells[-1].outputs[0]["text"]
+    last = notebook.cells[-1].outputs[0]["text"]
     assert "Published steps and prompts: -4.0% to +4.7%" in last
     assert "the board's step +3.6%" in last

@@ -34,6 +34,8 @@ CASES = [
     ("resnet18", {}, "dense", "dense-tpu"),
     ("llama2-7b", {"prefill": 128, "decode": 20}, PUBLISHED, "flightllm-vhk158"),
     ("opt-6.7b", {"prefill": 100, "decode": 4}, "4:16", "flightllm-u280"),
+    ("resnet18", {}, "unstructured:0.3", "sparten-like"),
+    ("mobilenet-v2", {}, "balanced:32:0.125", "s4-like"),
 ]
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from cost_models import price
 from mapping import map_graph
-from mapping.closed_form import _chunked
+from mapping.inference import _chunked
 from simulator.arch.load import load_arch
 from simulator.engine import unit_cycles
 from simulator.schedule import OpSchedule, Step, Unit
