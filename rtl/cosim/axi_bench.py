@@ -35,16 +35,9 @@ def _pauses(random: Random) -> Iterator[bool]:
 
 
 def _pause(ram: AxiRam, seed: int) -> None:
-    random = Random(seed)
-    reads, writes = ram.read_if, ram.write_if
-    channels = (
-        reads.ar_channel,
-        reads.r_channel,
-        writes.aw_channel,
-        writes.w_channel,
-        writes.b_channel,
-    )
-    for channel in channels:
+    random, reads, writes = Random(seed), ram.read_if, ram.write_if
+    addresses, data = (reads.ar_channel, writes.aw_channel), (reads.r_channel, writes.w_channel)
+    for channel in (*addresses, *data, writes.b_channel):
         channel.set_pause_generator(_pauses(Random(random.random())))
 
 
