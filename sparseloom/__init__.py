@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from cost_models import MissingPrice as MissingPrice
     from mapping.types import MapperResult as MapperResult
     from simulator.arch import NMArray as NMArray
+    from simulator.arch import PEGrid as PEGrid
     from simulator.arch.formats import Format as Format
     from simulator.formats import decode as decode
     from simulator.formats import encode as encode
@@ -57,6 +58,7 @@ _EXPORTS: Final = {
     "MapperResult": "mapping.types",
     "MissingPrice": "cost_models",
     "NMArray": "simulator.arch",
+    "PEGrid": "simulator.arch",
     "NofM": "workloads.sparsity",
     "Positional": "workloads.sparsity",
     "Result": "simulator.result",
