@@ -1,13 +1,13 @@
 """The common base of our components, their repeated parts, and structured signals."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from amaranth.hdl import ClockSignal, Instance, Module, ResetSignal, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In
 
-__all__ = ["Unit", "add_part", "structured"]
+__all__ = ["Unit", "add_part", "structured", "tree_sum"]
 
 
 class Unit(wiring.Component):
@@ -22,6 +22,14 @@ class Unit(wiring.Component):
 def structured(layout: data.Layout, name: str) -> Any:
     """Return a signal called `name` whose fields are those of `layout`."""
     return Signal(layout, name=name)
+
+
+def tree_sum(values: Sequence[Value]) -> Value:
+    """Return the sum of one value or more, added pairwise: as deep as the logarithm of many."""
+    if len(values) == 1:
+        return values[0]
+    half = len(values) // 2
+    return tree_sum(values[:half]) + tree_sum(values[half:])
 
 
 def add_part(

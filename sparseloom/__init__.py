@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mapping.types import MapperResult as MapperResult
     from simulator.arch import DspChain as DspChain
     from simulator.arch import NMArray as NMArray
+    from simulator.arch import PEGrid as PEGrid
     from simulator.arch.formats import Format as Format
     from simulator.formats import decode as decode
     from simulator.formats import encode as encode
@@ -63,6 +64,7 @@ _EXPORTS: Final = {
     "MapperResult": "mapping.types",
     "MissingPrice": "cost_models",
     "NMArray": "simulator.arch",
+    "PEGrid": "simulator.arch",
     "NofM": "workloads.sparsity",
     "Placement": "mapping.placer",
     "Positional": "workloads.sparsity",

@@ -10,7 +10,7 @@ from rtl.pe_grid.controller import Controller, Drain
 from rtl.pe_grid.edge import Edge
 from rtl.pe_grid.monitor import Monitor
 from rtl.pe_grid.pe import GridElement
-from rtl.unit import Unit, add_part
+from rtl.unit import Unit, add_part, tree_sum
 from simulator.arch.pe_grid import PEGrid
 
 __all__ = ["PEGridCore"]
@@ -105,9 +105,9 @@ class PEGridCore(Unit):
             monitor.finish.eq(controller.finish),
             monitor.tally.eq(Cat(Value.cast(pe.tally) for pe in elements)),
             monitor.side_push.eq(Cat(edge.push for edge in sides)),
-            monitor.side_values.eq(sum(edge.count for edge in sides)),
+            monitor.side_values.eq(tree_sum([edge.count for edge in sides])),
             monitor.top_push.eq(Cat(edge.push for edge in tops)),
-            monitor.top_values.eq(sum(edge.count for edge in tops)),
+            monitor.top_values.eq(tree_sum([edge.count for edge in tops])),
             monitor.out_beat.eq(self.out.valid & self.out.ready),
             self.counters.eq(monitor.counters),
         ]

@@ -6,7 +6,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib.wiring import In, Out
 
 from rtl.pe_grid import shapes
-from rtl.unit import Unit
+from rtl.unit import Unit, tree_sum
 from simulator.arch.pe_grid import PEGrid
 
 __all__ = ["Monitor"]
@@ -59,9 +59,9 @@ class Monitor(Unit):
             "mac_full": self._sum("full"),
             "mac_gated": self._sum("gated"),
             "empty_chunks": self._sum("empty"),
-            "side_chunks": sum(self.side_push),
+            "side_chunks": tree_sum(list(self.side_push)),
             "side_values": self.side_values,
-            "top_chunks": sum(self.top_push),
+            "top_chunks": tree_sum(list(self.top_push)),
             "top_values": self.top_values,
             "out_beats": self.out_beat,
         }
@@ -75,4 +75,4 @@ class Monitor(Unit):
         return [self.tally[pe] for pe in range(self.grid.pes)]
 
     def _sum(self, name: str) -> Value:
-        return sum(getattr(each, name) for each in self._pes())
+        return tree_sum([getattr(each, name) for each in self._pes()])

@@ -30,6 +30,7 @@ def test_prices_cover_exactly_the_events_in_use(make_arch):
         ("mac", "fp16", "gated"): 0.0,
         ("wuve", "update", "full"): 3 * (3.7 + 0.9),
         ("sore", "compare", "full"): 0.4,
+        ("delta", "compare", "full"): 2 * 0.03 + 10.0 / 4,
     }
     found = prices(make_arch())
     assert sorted(found) == sorted([*EVENTS, *training])

@@ -45,6 +45,13 @@ def packed_masks(graph, arch, group=None):
     return pack_mask(act, arch.chunk), pack_mask(weight.T, arch.chunk)
 
 
+CAUSES = {
+    "compute": ("work",),
+    "fifo": ("coupling",),
+    "imbalance": ("imbalance",),
+    "vacant": ("vacant",),
+    "pipeline": ("fill", "drain"),
+}
 SIZES = st.integers(1, 40)
 ZEROS = st.sampled_from([Dense(), Unstructured(0.0), Unstructured(0.4), Unstructured(0.9)])
 
@@ -74,6 +81,10 @@ def test_ideal_cycles_and_events_are_those_of_the_timed_product(
     assert result.macs_act == n * int(side.present.sum())
     assert result.counts["mac", "int8", "full"] == timing.counts["pe", "mac", "full"]
     assert result.counts["act_buffer", "read", "full"] == 8 * timing.counts["side", "value", "full"]
+    causes = {cause: cycles for cause, cycles, _ in result.bottlenecks()}
+    for cause, parts in CAUSES.items():
+        whole = sum(timing.pe_cycles[part] for part in parts) / arch.pes
+        assert abs(causes.get(cause, 0) - whole) < 1
     metadata = arch.chunk * timing.counts["top", "chunk", "full"]
     assert result.counts["weight_buffer", "read", "metadata"] == metadata
 
@@ -183,14 +194,15 @@ def free_transfers(step):
     return replace(step, cycles=0, latency=0) if step.unit is Unit.DMA else step
 
 
+@pytest.mark.parametrize("k", [5, 20])
 @pytest.mark.parametrize("drain_rows", [1, 3])
 @pytest.mark.parametrize(
     ("parts", "outer"), [((1, 1, 4), True), ((1, 3, 1), True), ((1, 3, 2), False)]
 )
-def test_blocks_take_the_time_of_jobs_back_to_back(parts, outer, drain_rows):
+def test_blocks_take_the_time_of_jobs_back_to_back(parts, outer, drain_rows, k):
     """Without transfers a program ends when the last result of the same jobs has drained."""
     arch = replace(GRID, drain_rows=drain_rows, look_ahead=True)
-    m, k, n = 27, 20, 32
+    m, n = 27, 32
     graph = gemm_graph(m, k, n, weight=Unstructured(0.2), activation=Unstructured(0.3))
     blocks = blocking(arch, timed(graph, arch), parts, rows_outer=outer)
     program = _program(arch, blocks, Packed(value_bits=8 * m * n))

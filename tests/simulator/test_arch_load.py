@@ -108,7 +108,7 @@ def test_bad_machine_file_is_named_with_line_and_key(tmp_path, text, sentence):
 
 
 def test_unknown_preset_lists_the_known_ones():
-    with pytest.raises(ValueError, match=r"Unknown arch 'sta'; known presets: .*nm-tiny, sat"):
+    with pytest.raises(ValueError, match=r"Unknown arch 'sta'; known presets: .*nm-tiny, .*sat-"):
         load_arch("sta")
 
 

@@ -50,27 +50,6 @@ def test_grid_presets_are_listed_with_rtl_and_sources(command):
     assert archs["stc-like"]["proof"] == "model only"
 
 
-def test_every_grid_preset_sources_every_number():
-    """No parameter of a preset goes without a source, but for memory, which says why."""
-    from dataclasses import fields, is_dataclass
-
-    from simulator.arch.load import PRESETS, read_arch_file
-
-    def keys(values, prefix=""):
-        for key, value in values.items():
-            if isinstance(value, dict):
-                yield from keys(value, f"{prefix}{key}.")
-            else:
-                yield f"{prefix}{key}"
-
-    for name in PRESETS:
-        file = read_arch_file(name)
-        if file.machine == "pe_grid":
-            assert set(keys(file.values)) - {"memory"} == set(file.sources), name
-            assert is_dataclass(sl.arch(name))
-            assert {f.name for f in fields(sl.arch(name))} >= set(file.values)
-
-
 def test_rtl_and_cosim_of_a_small_grid(command):
     """Verilog carries the digest; model and RTL agree at random points."""
     code, out, _ = command("rtl", "--arch", "grid-tiny", "--out", "verilog", "--json")
