@@ -367,7 +367,7 @@ def _fill(
         "array_cycles": products,
         "dma_cycles": busy[Module.LD] + busy[Module.ST],
         "vector_cycles": busy[Module.MISC],
-        **{f"stall_{cause}": causes[cause] for cause in STALLS},
+        **{f"stall_{cause}": causes.get(cause, 0) for cause in STALLS},
         "dram_read_bytes": _memory(events, "read"),
         "dram_write_bytes": _memory(events, "write"),
         "utilisation": effectual / (arch.peak_macs_per_cycle * max(cycles, 1)),
