@@ -15,7 +15,7 @@ from simulator.arch.sore import SoreFormat, SoreParams
 from simulator.arch.special import SpecialParams
 from simulator.arch.wuve import WuveParams
 
-__all__ = ["PAIRS", "VERILATED", "Pair", "bare_array"]
+__all__ = ["PAIRS", "VERILATED", "VERILATED_LONG", "Pair", "bare_array"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,13 +206,9 @@ PAIRS: Final = (
 """Structural points small enough for Amaranth's own simulator."""
 
 VERILATED: Final = (
-    _pair(1, 1, 1, 1),
     _pair(3, 2, 5, 3, overlap=True),
     _pair(4, 4, 4, 2),
-    _pair(5, 3, 6, 6),
-    _pair(8, 8, 8, 2, overlap=True),
     _floats(2, 3, 4, 3, 4),
-    _floats(3, 3, 8, 4, 4, overlap=True),
     _floats(1, 1, 7, 3, 5, overlap=True),
     _sore(5, 8, 16, "fp16"),
     _wuve(3, 4, 2),
@@ -221,3 +217,11 @@ VERILATED: Final = (
     Pair(params=SpecialParams(lanes=3)),
 )
 """Structural points whose exported Verilog is compiled and checked."""
+
+VERILATED_LONG: Final = (
+    _pair(1, 1, 1, 1),
+    _pair(5, 3, 6, 6),
+    _pair(8, 8, 8, 2, overlap=True),
+    _floats(3, 3, 8, 4, 4, overlap=True),
+)
+"""Further ones, of the long profile: every one is a build of its own."""
