@@ -306,7 +306,8 @@ def drift(frames: int, k: int, *, step: float = 2.0, seed: int = 0) -> NDArray[n
     rng = np.random.default_rng(seed)
     pace = step * rng.random(k)
     path = rng.integers(-60, 60, k) + (pace * rng.standard_normal((frames, k))).cumsum(axis=0)
-    return np.clip(np.rint(path), -128, 127).astype(np.int8)
+    drawn: NDArray[np.int8] = np.clip(np.rint(path), -128, 127).astype(np.int8)
+    return drawn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

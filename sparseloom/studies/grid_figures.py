@@ -41,8 +41,14 @@ def _lines(
 ) -> None:
     """Draw one line for every label."""
     for index, (label, line) in enumerate(_grouped(points).items()):
-        style = {"color": COLOURS[index % 6], "marker": MARKERS[index % 6], "markersize": 4}
-        axes.plot([x(p) for p in line], [y(p) for p in line], label=label, **style)
+        axes.plot(
+            [x(p) for p in line],
+            [y(p) for p in line],
+            label=label,
+            color=COLOURS[index % 6],
+            marker=MARKERS[index % 6],
+            markersize=4,
+        )
     axes.grid(color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
 
