@@ -121,14 +121,6 @@ def test_training_on_a_grid_names_machines_that_train(command):
     refused(answer, "'sparten-like'", "sat-vcu1525")
 
 
-@pytest.mark.parametrize("command_name", ["rtl", "cosim"])
-def test_models_without_rtl_name_the_machines_that_have(command, command_name):
-    """A closed form has no RTL, a grid has."""
-    options = ("--out", "x") if command_name == "rtl" else ()
-    answer = command(command_name, "--arch", "stc-like", *options)
-    refused(answer, "TensorCore is a model only", "nm_array and pe_grid have")
-
-
 @pytest.mark.parametrize(
     ("content", "parts"),
     [
