@@ -32,7 +32,7 @@ __all__ = [
     "Work",
 ]
 
-UNITS: Final = tuple(Unit)
+UNITS: Final = (Unit.DMA, Unit.ARRAY, Unit.VECTOR, Unit.SORE, Unit.WUVE)
 """Units in the order of their program memories."""
 
 CHANNELS: Final = (
