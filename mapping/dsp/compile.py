@@ -13,13 +13,15 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
-from mapping.dsp.emit import LINE_BYTES, SLOTS, Emitter, Layout, lines
+from mapping.dsp.emit import SLOTS, Emitter, Layout, lines
 from mapping.dsp.model import Attention, Decoder, Embed, Linear, Node, Norm
 from mapping.dsp.offchip import OffChip
-from mapping.dsp.onchip import OnChip
+from mapping.dsp.onchip import ACT_SHIFT, OnChip
+from mapping.dsp.places import Spot, place_nodes, rotary_size
 from mapping.dsp.prefill import Prefill
 from simulator.arch.dsp_chain import DspChain
 from simulator.dsp_isa import (
+    LINE_BYTES,
     Base,
     Buffer,
     Code,
@@ -161,6 +163,7 @@ class CompiledModel:
     arch: DspChain
     layout: Layout
     places: abc.Mapping[str, int]
+    spots: abc.Mapping[str, Spot]
     _codes: dict[tuple[object, ...], Code] = field(default_factory=dict, repr=False)
     _programs: dict[tuple[str, int], Program] = field(default_factory=dict, repr=False)
 
@@ -271,8 +274,21 @@ class _Maker:
                 tokens=self.length,
                 needed=self.needed,
             )
-        kind = OnChip if model.arch.always_on_chip else OffChip
-        return kind(arch=model.arch, layout=model.layout, bits=bits, kv=self.length)
+        if not model.arch.always_on_chip:
+            return OffChip(arch=model.arch, layout=model.layout, bits=bits, kv=self.length)
+        return self.on_chip(bits)
+
+    def on_chip(self, bits: int) -> OnChip:
+        """Return the emitter of what runs on one token without leaving the chip."""
+        model = self.model
+        return OnChip(
+            arch=model.arch,
+            layout=model.layout,
+            bits=bits,
+            kv=self.length,
+            rotary=rotary_size(model.decoder),
+            spots=model.spots,
+        )
 
     def stage(
         self, nodes: abc.Sequence[Node], first: int | None, times: int, bits: int, *, opening: bool
@@ -329,8 +345,7 @@ class _Maker:
         model = self.model
         bits = model.arch.head_bits
         prefill = self.phase == "prefill"
-        kind = OffChip if not prefill and not model.arch.always_on_chip else OnChip
-        emitter = kind(arch=model.arch, layout=model.layout, bits=bits, kv=self.length)
+        emitter = self.on_chip(bits) if prefill else self.emitter(bits)
         sections = []
         for node in model.decoder.after:
             code: Code
@@ -351,6 +366,8 @@ class _Maker:
             "buffer": Buffer.OUT,
             "base": Base.ACTIVATIONS,
             "bytes": -(-node.width // self.model.arch.cores),
+            "bank": self.model.spots[node.name].source,
+            "shift": ACT_SHIFT,
             "channels": self.model.arch.hbm.channels_per_core,
         }
         return (
@@ -431,4 +448,10 @@ def _laid_out(decoder: Decoder, arch: DspChain) -> CompiledModel:
                 places[node.name] += index * widest
     head = len(decoder.layers) * widest
     places |= {node.name: head for node in decoder.after if isinstance(node, Linear)}
-    return CompiledModel(decoder=decoder, arch=arch, layout=layout, places=places)
+    return CompiledModel(
+        decoder=decoder,
+        arch=arch,
+        layout=layout,
+        places=places,
+        spots=place_nodes(arch, decoder),
+    )
