@@ -263,28 +263,32 @@ class _Maker:
             needed_columns(model.arch, model.decoder, length) if phase == "prefill" else ()
         )
 
-    def emitter(self, bits: int) -> Emitter:
-        """Return the emitter of the phase for a weight width."""
+    def emitter(self, bits: int, layer: int = 0) -> Emitter:
+        """Return the emitter of the phase for layers of a weight width from `layer` on."""
         model = self.model
         if self.phase == "prefill":
             return Prefill(
                 arch=model.arch,
                 layout=model.layout,
                 bits=bits,
+                layer=layer,
                 tokens=self.length,
                 needed=self.needed,
             )
         if not model.arch.always_on_chip:
-            return OffChip(arch=model.arch, layout=model.layout, bits=bits, kv=self.length)
-        return self.on_chip(bits)
+            return OffChip(
+                arch=model.arch, layout=model.layout, bits=bits, layer=layer, kv=self.length
+            )
+        return self.on_chip(bits, layer)
 
-    def on_chip(self, bits: int) -> OnChip:
+    def on_chip(self, bits: int, layer: int = 0) -> OnChip:
         """Return the emitter of what runs on one token without leaving the chip."""
         model = self.model
         return OnChip(
             arch=model.arch,
             layout=model.layout,
             bits=bits,
+            layer=layer,
             kv=self.length,
             rotary=rotary_size(model.decoder),
             spots=model.spots,
@@ -294,7 +298,7 @@ class _Maker:
         self, nodes: abc.Sequence[Node], first: int | None, times: int, bits: int, *, opening: bool
     ) -> Stage:
         """Return the sections of a layer (or what stands before all) run `times` times."""
-        emitter = self.emitter(bits)
+        emitter = self.emitter(bits, first or 0)
         sections, fresh, rotated, start = [], False, False, opening
         for node in nodes:
             code = self._code(emitter, node, fresh=fresh, rotated=rotated, opening=start)

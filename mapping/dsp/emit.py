@@ -87,11 +87,12 @@ class Layout(Spec):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Emitter(ABC):
-    """What the three programs share; `bits` is the weight width of the layer."""
+    """What the three programs share; `bits` is the weight width of layers from `layer` on."""
 
     arch: DspChain
     layout: Layout
     bits: int
+    layer: int = 0
 
     @property
     @abstractmethod
@@ -197,7 +198,8 @@ class Emitter(ABC):
 
     def kv_place(self, role: str) -> int:
         """Return where the core's keys ("k") or values ("v") of a layer start."""
-        return self.layout.kv_layer_lines // 2 if role == "v" else 0
+        first = self.layer * self.layout.kv_layer_lines
+        return first + (self.layout.kv_layer_lines // 2 if role == "v" else 0)
 
     def misc(
         self,

@@ -172,7 +172,8 @@ def _tile_bytes(rows: QuantisedRows, start: int, tile: Tile) -> Bytes:
     for n in sorted(set(kept.tolist()), reverse=True):
         weight = rows.codes[:, chosen][:, kept == n]
         groups = weight.reshape(-1, CANDIDATES, weight.shape[1]).transpose(2, 0, 1)
-        order = np.argsort(groups == 0, axis=2, kind="stable")[..., :n]
+        # Dense rows have no indices: theirs stay in place.
+        order = np.argsort((groups == 0) & (n < CANDIDATES), axis=2, kind="stable")[..., :n]
         found = np.take_along_axis(groups, order, axis=2)
         for target, each in ((codes, found), (indices, order)):
             chains = each.reshape(-1, CANDIDATES // n, each.shape[1], n).transpose(0, 2, 1, 3)
@@ -200,9 +201,8 @@ def memory_image(model: CompiledModel, rows: abc.Mapping[str, QuantisedRows], st
     `rows` has every projection, by its node's name. Raises ValueError where `check_node` does.
     """
     arch, layout = model.arch, model.layout
-    weight_lines = lines(model.weight_bytes)
-    kv_lines = layout.kv_layer_lines * len(model.decoder.layers)
-    kv, acts = weight_lines, weight_lines + kv_lines
+    kv = max(_end(model, node, rows[node.name].bits) for _, node in model.decoder.linears)
+    acts = kv + layout.kv_layer_lines * len(model.decoder.layers)
     logits = acts + lines(step.token.size)
     width = max(node.results for node in model.decoder.after if isinstance(node, Linear))
     positions = logits + lines(width)
@@ -228,9 +228,18 @@ def memory_image(model: CompiledModel, rows: abc.Mapping[str, QuantisedRows], st
     return Image(memory=memory, registers=registers, logits=logits * LINE_BYTES)
 
 
+def _emitter(model: CompiledModel, bits: int) -> OnChip:
+    return OnChip(arch=model.arch, layout=model.layout, bits=bits, kv=1)
+
+
+def _end(model: CompiledModel, node: Linear, bits: int) -> int:
+    """Return the line behind a projection's weights and table."""
+    return model.places[node.name] + _emitter(model, bits).node_lines(node)
+
+
 def _put_rows(memory: Bytes, model: CompiledModel, node: Linear, rows: QuantisedRows) -> None:
     """Write a projection's tiles, each on a line of its own, and its row table."""
-    emitter = OnChip(arch=model.arch, layout=model.layout, bits=rows.bits, kv=1)
+    emitter = _emitter(model, rows.bits)
     line, start = model.places[node.name], 0
     for times, tile in tiles(Unit.of(model.arch, matrix=False), emitter.core_rows(node)):
         for _ in range(times):
