@@ -120,10 +120,11 @@ class WeightLoad(Unit):
         m = Module()
         m.submodules.dequantiser = unit = Dequantiser(shapes.dequantiser(self.arch))
         inward = self._waiting(m, "inward", self.begin, self.item.as_value())
-        accepted = Signal()
+        accepted, opens = Signal(), self._words(m, unit)
         m.d.comb += [
-            unit.job.valid.eq(inward.r_rdy),
-            accepted.eq(inward.r_rdy & unit.job.ready),
+            # A job without a word would hold the results of the one before.
+            unit.job.valid.eq(inward.r_rdy & opens),
+            accepted.eq(unit.job.valid & unit.job.ready),
             inward.r_en.eq(accepted),
         ]
         item = structured(shapes.load(), "accepted_item")
@@ -133,7 +134,6 @@ class WeightLoad(Unit):
             unit.job.payload.beats.eq(self._beats(item)),
             unit.job.payload.scale_beats.eq(item.groups),
         ]
-        self._words(m, unit)
         self._scales(m, unit, item, accepted)
         self._weights(m, unit, item, accepted)
         return m
@@ -154,22 +154,29 @@ class WeightLoad(Unit):
         )
         return chains * item.groups
 
-    def _words(self, m: Module, unit: Any) -> None:
-        """Gather beats to words of the dequantiser."""
+    def _words(self, m: Module, unit: Any) -> Signal:
+        """Gather beats to words of the dequantiser; returns whether it is offered a tile's first."""
         bits, width = machine_shapes.beat_bits(self.arch), len(unit.side.payload)
         beats = width // bits
-        count, word = Signal(range(beats)), Signal(width)
+        count, opens, first = Signal(range(beats)), Signal(), Signal(init=1)
+        gathered, word = Signal(width - bits), Signal(width)
         complete = self.valid & (self.last | (count == beats - 1))
         with m.If(self.valid):
             m.d.sync += count.eq(Mux(complete, 0, count + 1))
+            for place in range(beats - 1):
+                with m.If(count == place):
+                    m.d.sync += gathered[place * bits : (place + 1) * bits].eq(self.beat)
+        with m.If(complete):
+            # What a tile's last word lacks is dropped by its job.
+            below = [gathered[: place * bits] for place in range(beats)]
             for place in range(beats):
                 with m.If(count == place):
-                    m.d.sync += word[place * bits : (place + 1) * bits].eq(self.beat)
-        with m.If(complete):
-            m.d.sync += unit.side.valid.eq(1)
+                    m.d.sync += word.eq(Cat(below[place], self.beat))
+            m.d.sync += [unit.side.valid.eq(1), opens.eq(first), first.eq(self.last)]
         with m.Elif(unit.side.ready):
-            m.d.sync += unit.side.valid.eq(0)
+            m.d.sync += [unit.side.valid.eq(0), opens.eq(0)]
         m.d.comb += unit.side.payload.eq(word)
+        return opens
 
     def _scales(self, m: Module, unit: Any, item: Any, accepted: Value) -> None:
         """Give every chain the scale of its first row."""
