@@ -166,7 +166,8 @@ def _packed(numbers: Ints, bits: int) -> Bytes:
 
 def _tile_bytes(rows: QuantisedRows, start: int, tile: Tile) -> Bytes:
     """Return a tile's codes, chain after chain, and the indices of the chains that have some."""
-    codes, indices = [], []
+    codes: list[Ints] = []
+    indices: list[Ints] = []
     chosen = slice(start, start + tile.rows)
     kept = rows.kept[chosen]
     for n in sorted(set(kept.tolist()), reverse=True):

@@ -112,7 +112,7 @@ class OnChip(Emitter):
             step = unit.tile_columns // TABLE_ROWS
             where = {"vector": spot.source, "shift": ACT_SHIFT, "tabled": 1}
             fields, strides = self._tile("out", spot.results, unit.tile_columns, at)
-            table = spot.table + at.index * step
+            table = spot.table + at.number * step
             return (
                 *self.steps(
                     node,
@@ -160,7 +160,7 @@ class OnChip(Emitter):
     def _tile(self, name: str, line: int, columns: int, at: At) -> Placed:
         """Return the place of a tile of `columns` results in a vector at `line`."""
         step = vector_lines(columns)
-        return {name: line + at.index * step}, {name: (0, 0, 0, step)}
+        return {name: line + at.number * step}, {name: (0, 0, 0, step)}
 
     def _then(self, node: Linear, tile: Tile, at: At, releases: Waits) -> Code:
         """Return the operations on a tile of results; the first waits for the product's token."""
@@ -277,7 +277,7 @@ class OnChip(Emitter):
         def load(columns: int, groups: int, at: At, waits: Waits, releases: Waits) -> Instruction:
             size = columns * groups * self.arch.group
             step = lines(size) if role == "k" else 0
-            place = self.kv_place(role) + head * layout.kv_head_lines + at.index * step
+            place = self.kv_place(role) + head * layout.kv_head_lines + at.number * step
             return self.load(
                 Buffer.MATRIX,
                 size,

@@ -83,7 +83,7 @@ class At(NamedTuple):
     In a loop, number and line are those of the loop's first tile.
     """
 
-    index: int
+    number: int
     line: int
     first: bool
     last: bool

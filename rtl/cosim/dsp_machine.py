@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from rtl.cosim.machine import compile_verilog, converted_verilog
 from rtl.dsp_chain import SpecialLane, Vpu
 from rtl.dsp_machine import DspTop, shapes
+from rtl.dsp_machine.program import check_program
 from rtl.dsp_machine.shapes import MODULES, Setting
 from simulator.arch.dsp_chain import DspChain
-from simulator.dsp_isa import Registers
+from simulator.dsp_isa import Registers, decode
 from simulator.dsp_isa.layout import Module
 
 __all__ = ["DspModel", "DspOutcome", "build_dsp"]
@@ -141,8 +142,9 @@ extern "C" uint64_t run(const uint32_t *settings, size_t count, uint8_t *memory,
         top->eval();
         top->start = 0;
     } while (!top->done && !top->stuck && ++now < limit);
-    seen[0] = top->done; seen[1] = top->stuck; seen[2] = top->unknown; seen[3] = top->starved;
-    seen[4] = data.outside || program.outside || writes.outside;
+    seen[0] = top->done;
+    seen[1] = top->stuck;
+    seen[2] = data.outside || program.outside || writes.outside;
 $busy
     for (size_t at = 0; at < words; at++) {
         top->out_at = at;
@@ -167,7 +169,6 @@ class DspOutcome:
     memory: NDArray[np.uint8]
     out: NDArray[np.int16]
     cycles: int
-    starved: int
     busy: Mapping[Module, int] = field(default_factory=dict)
 
 
@@ -191,12 +192,13 @@ class DspModel:
         """Run a program's words on a memory image uint8[bytes].
 
         With a `pause_seed` all channels of both buses pause at random. Raises ValueError for a
-        program that deadlocks, in the words of `execute`, and for words that are no program;
+        program that deadlocks, in the words of `execute`, and for one that the core cannot run;
         RuntimeError if the machine leaves its memory or is not done after `limit` cycles.
         """
+        check_program(self.arch, decode(words))
         settings = np.array(_settings(registers, tokens or {}, words.size), np.uint32)
         after, code = memory.copy(), words.astype("<u4").view(np.uint8).copy()
-        busy, seen = np.zeros(3 * len(MODULES), np.uint64), np.zeros(5, np.uint64)
+        busy, seen = np.zeros(3 * len(MODULES), np.uint64), np.zeros(3, np.uint64)
         out = np.zeros((shapes.out_words(self.arch), shapes.WORD_RESULTS), np.uint16)
         run = self.library.run
         run.restype = ctypes.c_uint64
@@ -213,9 +215,7 @@ class DspModel:
             *(pointer(array.ctypes.data) for array in (busy, seen, out)),
             size(len(out)),
         )
-        done, stuck, unknown, starved, outside = map(int, seen)
-        if unknown:
-            raise ValueError("The machine met a word that is no instruction")
+        done, stuck, outside = map(int, seen)
         if stuck:
             raise ValueError(_deadlock(busy))
         if outside or not done:
@@ -228,14 +228,11 @@ class DspModel:
             memory=after,
             out=out.view(np.int16).ravel(),
             cycles=int(cycles),
-            starved=starved,
             busy=dict(zip(MODULES, busy[: len(MODULES)].tolist(), strict=True)),
         )
 
 
-def _settings(
-    registers: Registers, tokens: Mapping[str, int], words: int
-) -> list[tuple[int, int]]:
+def _settings(registers: Registers, tokens: Mapping[str, int], words: int) -> list[tuple[int, int]]:
     channels = {
         f"{source}>{target}": Setting.TOKENS.value + i * len(MODULES) + j
         for i, source in enumerate(MODULES)

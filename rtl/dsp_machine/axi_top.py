@@ -13,7 +13,7 @@ __all__ = ["DspTop"]
 
 
 class DspTop(Unit):
-    """A `DspMachine` with its data bus as `m_axi_*` and its program's, which is only read, as `p_axi_*`.
+    """A `DspMachine` with its data bus as `m_axi_*` and its program's, only read, as `p_axi_*`.
 
     All other ports, cycles and reset are the core's. Bursts are INCR, of whole beats and inside a
     page of 4 KiB; all have id 0. Responses are counted; whether they tell of an error is not looked

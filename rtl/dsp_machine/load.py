@@ -1,5 +1,6 @@
 """LD: addresses out, data back, weights through the dequantiser, every byte to its place."""
 
+from itertools import pairwise
 from typing import Any
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
@@ -150,12 +151,12 @@ class WeightLoad(Unit):
         bounds = [0, tile.end_16, tile.end_8, tile.end_4, tile.end_2]
         chains = sum(
             (end - start)[: shapes.ROW_BITS] >> place
-            for place, (start, end) in enumerate(zip(bounds, bounds[1:], strict=False))
+            for place, (start, end) in enumerate(pairwise(bounds))
         )
         return chains * item.groups
 
     def _words(self, m: Module, unit: Any) -> Signal:
-        """Gather beats to words of the dequantiser; returns whether it is offered a tile's first."""
+        """Gather beats to words of the dequantiser; returns whether a tile's first is offered."""
         bits, width = machine_shapes.beat_bits(self.arch), len(unit.side.payload)
         beats = width // bits
         count, opens, first = Signal(range(beats)), Signal(), Signal(init=1)

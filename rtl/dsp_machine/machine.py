@@ -4,7 +4,7 @@ from typing import Any
 
 from amaranth.hdl import Array, Cat, Module, Mux, ShapeLike, Signal, Value
 from amaranth.lib import memory, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import Out
 
 from rtl.dsp_machine import shapes
 from rtl.dsp_machine.fetch import Decoder, Fetch
@@ -41,9 +41,7 @@ def check_dsp_machine(arch: DspChain) -> None:
             arch.link_bytes_per_cycle != CANDIDATES
         ),
         f"pipeline_cycles must be {engine.latency + 1 - arch.chain_stages}, which the chains take, "
-        f"not {arch.pipeline_cycles}": (
-            arch.fill_cycles != engine.latency + 1
-        ),
+        f"not {arch.pipeline_cycles}": (arch.fill_cycles != engine.latency + 1),
         f"misc_pipeline_cycles must be {unit.latency}, which the special-function unit takes, "
         f"not {arch.misc_pipeline_cycles}": arch.misc_pipeline_cycles != unit.latency,
     }
@@ -107,9 +105,7 @@ class DspMachine(Unit):
     def _settings(self, m: Module) -> dict[str, Any]:
         """Hold what the host sets."""
         word, register = self.load.word, self.load.register
-        bases = [
-            Signal(shapes.LINE_BITS, name=f"base_{i}") for i in range(shapes.registers())
-        ]
+        bases = [Signal(shapes.LINE_BITS, name=f"base_{i}") for i in range(shapes.registers())]
         length, words = Signal(shapes.COUNT_BITS), Signal(shapes.COUNT_BITS)
         targets = {Setting.LENGTH.value: length, Setting.WORDS.value: words}
         targets |= {Setting.BASE.value + i: base for i, base in enumerate(bases)}
@@ -141,7 +137,6 @@ class DspMachine(Unit):
             self.unknown.eq(decoder.unknown),
             self.done.eq(running & sequencer.done),
             self.stuck.eq(running & sequencer.stuck),
-            self.starved.eq(sequencer.starved),
             self.cycles.eq(sequencer.cycles),
         ]
         with m.If(self.start):
@@ -243,9 +238,7 @@ class DspMachine(Unit):
         entry = shapes.row_entry()
         words = self._memory(m, "row_table", 16 * entry.size, shapes.TABLE_LINES)
         value = Cat([receiver.data] * 16)
-        self._write(
-            m, words, entry.size, receiver.table_at, value, receiver.table_enable
-        )
+        self._write(m, words, entry.size, receiver.table_at, value, receiver.table_enable)
         line = structured(shapes.entries(), "scale_line")
         m.d.comb += [
             line.as_value().eq(self._read(m, words, receiver.scale_at)),

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Const, Module, Mux, Signal, Value, signed
 from amaranth.lib.wiring import In, Out
 
 from rtl.dsp_chain.arithmetic import rounded, saturated
@@ -57,9 +57,7 @@ class Requantise(Unit):
                 place = word * shapes.WORD_RESULTS + lane
                 row, there = first + place, Signal(name=f"there_{place}")
                 rows = Const(self.arch.mv_columns, shapes.ROW_BITS) << self.step
-                m.d.comb += there.eq(
-                    (row >= self.row) & (row < self.end) & (row < self.row + rows)
-                )
+                m.d.comb += there.eq((row >= self.row) & (row < self.end) & (row < self.row + rows))
                 result = self._result(m, word, lane, self._sum(m, place))
                 target = getattr(self, f"results_{word}")
                 m.d.comb += target[16 * lane :][:16].eq(result)

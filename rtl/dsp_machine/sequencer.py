@@ -31,9 +31,8 @@ class Sequencer(Unit):
     `more` a second set (ST's link and memory may end together). `run` holds everything until the
     queues are primed.
 
-    `stuck` says that nothing runs or is `pending` while an instruction waits; `missing` then has the
-    sources of the tokens that its module lacks. `starved` counts cycles in which a free module had
-    no instruction although the program had not ended. Reset: idle, no tokens.
+    `stuck` says that nothing runs or is `pending` and the program has not ended; `missing` then has
+    the sources of the tokens that a waiting instruction lacks. Reset: idle, no tokens.
     """
 
     def __init__(self) -> None:
@@ -49,7 +48,6 @@ class Sequencer(Unit):
             "more": In(len(MODULES)),
             "done": Out(1),
             "stuck": Out(1),
-            "starved": Out(COUNTER_BITS),
             "cycles": Out(COUNTER_BITS),
         }
         for module in MODULES:
@@ -69,12 +67,11 @@ class Sequencer(Unit):
     def elaborate(self, platform: object) -> Module:
         """Build the sequencer."""
         m = Module()
-        lacks, waiting = [], []
+        waiting = []
         for module in MODULES:
             queue = self._queue(m, module)
-            lack = self._start(m, module, queue.r_rdy)
+            self._start(m, module, queue.r_rdy)
             waiting.append(queue.r_rdy)
-            lacks.append(lack)
             m.d.comb += queue.r_en.eq(getattr(self, f"{module.lower()}_go"))
         idle = ~Cat(getattr(self, f"{u.lower()}_busy") for u in MODULES).any()
         goes = Cat(getattr(self, f"{u.lower()}_go") for u in MODULES).any()
@@ -82,9 +79,9 @@ class Sequencer(Unit):
         quiet = self.run & idle & ~goes & ~self.pending
         m.d.comb += [
             self.done.eq(quiet & empty & self.ended),
-            self.stuck.eq(quiet & ~empty & (self.ended | self.blocked)),
+            self.stuck.eq(quiet & Mux(empty, self.blocked, self.ended | self.blocked)),
         ]
-        self._count(m, waiting)
+        self._count(m)
         return m
 
     def _queue(self, m: Module, module: Unit_) -> Any:
@@ -100,8 +97,8 @@ class Sequencer(Unit):
         ]
         return queue
 
-    def _start(self, m: Module, module: Unit_, there: Value) -> Value:
-        """Let a module start when it is free and its tokens are there; returns those it lacks."""
+    def _start(self, m: Module, module: Unit_, there: Value) -> None:
+        """Let a module start when it is free and its tokens are there."""
         name, place = module.lower(), MODULES.index(module)
         go, waits = getattr(self, f"{name}_go"), Signal(len(MODULES), name=f"{name}_waits")
         lack = getattr(self, f"{name}_missing")
@@ -118,22 +115,16 @@ class Sequencer(Unit):
             with m.Else():
                 m.d.sync += held.eq(held + given + more - (go & waits[source]))
         m.d.comb += go.eq(self.run & there & getattr(self, f"{name}_free") & ~lack.any())
-        return lack
 
-    def _count(self, m: Module, waiting: list[Value]) -> None:
+    def _count(self, m: Module) -> None:
         """Count cycles of the run up to the last of any module, and busy ones by module."""
         spent = Signal(COUNTER_BITS)
         works = [getattr(self, f"{module.lower()}_busy") for module in MODULES]
-        frees = Cat(getattr(self, f"{module.lower()}_free") for module in MODULES)
         m.d.sync += spent.eq(Mux(self.run, spent + 1, 0))
         with m.If(self.start):
-            m.d.sync += [self.cycles.eq(0), self.starved.eq(0)]
-        with m.Elif(self.run):
-            with m.If(Cat(works).any()):
-                m.d.sync += self.cycles.eq(spent)
-            m.d.sync += self.starved.eq(
-                self.starved + (~self.ended & (frees & ~Cat(waiting)).any())
-            )
+            m.d.sync += self.cycles.eq(0)
+        with m.Elif(self.run & Cat(works).any()):
+            m.d.sync += self.cycles.eq(spent)
         for module, busy in zip(MODULES, works, strict=True):
             total = getattr(self, f"{module.lower()}_cycles")
             with m.If(self.start):

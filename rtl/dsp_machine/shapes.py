@@ -80,7 +80,6 @@ RESULT: ShapeLike = signed(16)
 NARROW: ShapeLike = signed(8)
 
 
-
 CODE_CHANNELS: Final = ("ar", "r")
 CODE_PREFIX: Final = "p_axi_"
 
@@ -133,13 +132,16 @@ def out_words(arch: DspChain) -> int:
 def instruction(module: Module) -> data.FlexibleLayout:
     """A decoded instruction: its fields where its words have them, and its number above."""
     size = WORD_BITS * WORDS[module]
-    fields = {
+    fields: dict[int | str, data.Field] = {
         name: data.Field(unsigned(width), WORD_BITS * word + low)
         for name, (word, low, width) in FIELDS[module].items()
     }
-    masks = {"waits": data.Field(unsigned(5), 23), "releases": data.Field(unsigned(5), 18)}
-    number = {"number": data.Field(unsigned(NUMBER_BITS), size)}
-    return data.FlexibleLayout(size + NUMBER_BITS, {**fields, **masks, **number})
+    fields |= {
+        "waits": data.Field(unsigned(5), 23),
+        "releases": data.Field(unsigned(5), 18),
+        "number": data.Field(unsigned(NUMBER_BITS), size),
+    }
+    return data.FlexibleLayout(size + NUMBER_BITS, fields)
 
 
 def tile() -> data.StructLayout:
@@ -169,7 +171,7 @@ def load() -> data.StructLayout:
 
 def row_entry() -> data.FlexibleLayout:
     """What the row table has of an output row."""
-    fields = {
+    fields: dict[int | str, data.Field] = {
         name: data.Field(signed(width) if name == "bias" else unsigned(width), low)
         for name, (low, width) in ROW_ENTRY.items()
     }
@@ -193,9 +195,7 @@ def result_words(arch: DspChain) -> int:
 
 def out_write(arch: DspChain) -> data.StructLayout:
     """A write to the out buffer, with an enable for every result."""
-    return data.StructLayout(
-        {"at": OUT_BITS, "results": WORD_RESULTS * 16, "enable": WORD_RESULTS}
-    )
+    return data.StructLayout({"at": OUT_BITS, "results": WORD_RESULTS * 16, "enable": WORD_RESULTS})
 
 
 def weight_write(arch: DspChain) -> data.StructLayout:
@@ -237,7 +237,6 @@ def host(arch: DspChain) -> dict[str, wiring.Member]:
         "done": Out(1),
         "stuck": Out(1),
         "unknown": Out(1),
-        "starved": Out(COUNTER_BITS),
         "cycles": Out(COUNTER_BITS),
         **counters,
         **heads,

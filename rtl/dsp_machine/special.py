@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, unsigned
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
 from amaranth.lib.wiring import In, Out
 
 from rtl.dsp_chain.special import Special
@@ -52,9 +52,7 @@ class RowUnit(Unit):
     def elaborate(self, platform: object) -> Module:
         """Build the module."""
         m = Module()
-        m.submodules.unit = unit = Special(
-            shapes.special(self.arch), part_module=self.part_module
-        )
+        m.submodules.unit = unit = Special(shapes.special(self.arch), part_module=self.part_module)
         self._held = held = structured(shapes.instruction(Unit_.MISC), "held")
         left, last = Signal(30), Signal()
         self._job(m, unit)

@@ -140,9 +140,7 @@ class Store(Unit):
         held, count = self._held, self._count
         elements = shapes.beat_bytes(self.arch)
         parts = shapes.WORD_RESULTS // elements
-        results = [
-            self.seen[16 * i : 16 * i + 16].as_signed() for i in range(shapes.WORD_RESULTS)
-        ]
+        results = [self.seen[16 * i : 16 * i + 16].as_signed() for i in range(shapes.WORD_RESULTS)]
         bytes_ = []
         for place, result in enumerate(results):
             byte = Signal(signed(8), name=f"narrow_{place}")

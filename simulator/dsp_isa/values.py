@@ -204,8 +204,8 @@ def _special(core: _Core, item: Instruction) -> None:
         rows=len(x),
         epsilon=NORM_EPSILON,
     )
-    other = ONE if op.is_norm else _rows(core, item, "b") if op.second_operand else None
-    found = respond(job, pack_rows(job, x[:, :length], other)).ravel()
+    other = np.full_like(x, ONE) if op.is_norm else _rows(core, item, "b")
+    found = respond(job, pack_rows(job, x[:, :length], other[:, :length])).ravel()
     at = item.get("out") * LINE_ELEMENTS
     core.out[at : at + found.size] = found
 

@@ -178,7 +178,9 @@ def plain_step(prepared):
             )
             for h in range(HEADS)
         ]
-        x = wide(linear(rows[f"{at}.self_attn.o_proj"], sent(np.concatenate(heads))).astype(int) + x)
+        x = wide(
+            linear(rows[f"{at}.self_attn.o_proj"], sent(np.concatenate(heads))).astype(int) + x
+        )
         gate, up = split_gated(
             linear(rows[f"{at}.mlp.gate_proj+up_proj"], norm(x)),
             prepared.model.arch.mv_tile_columns,
@@ -187,3 +189,42 @@ def plain_step(prepared):
         x = wide(linear(rows[f"{at}.mlp.down_proj"], hidden).astype(int) + x)
     logits = narrow(linear(rows["lm_head"], norm(x)), 4)
     return logits, np.array(new_keys), np.array(new_values)
+
+
+# And in floats, with the weights before they were quantised
+
+
+def step_in_floats(prepared):
+    """Return float64 logits of the step."""
+    step, weights = prepared.step, prepared.floats
+    biases = {name: rows.bias / 256 for name, rows in prepared.rows.items()}
+    cosines, sines = step.cosines / 128, step.sines / 128
+
+    def apply(name, x):
+        return x @ weights[name] + biases[name]
+
+    def scaled(x):
+        return x / np.sqrt((x**2).mean() + 2.0**-16)
+
+    def turn(x):
+        heads = x.reshape(HEADS, 2, SIZE // 2)
+        return x.reshape(HEADS, SIZE) * cosines + heads[:, ::-1].reshape(HEADS, SIZE) * sines
+
+    x = step.token / 16
+    for layer in range(len(prepared.model.decoder.layers)):
+        at = f"model.layers.{layer}"
+        y = scaled(x)
+        q, k, v = (apply(f"{at}.self_attn.{name}_proj", y) for name in "qkv")
+        q, k, v = turn(q), turn(k), v.reshape(HEADS, SIZE)
+        heads = []
+        for h in range(HEADS):
+            keys = np.concatenate([step.keys[layer, h] / 16, k[h : h + 1]])
+            values = np.concatenate([step.values[layer, h] / 16, v[h : h + 1]])
+            scores = keys @ q[h] / np.sqrt(SIZE)
+            shares = np.exp(scores - scores.max())
+            heads.append(shares / shares.sum() @ values)
+        x = apply(f"{at}.self_attn.o_proj", np.concatenate(heads)) + x
+        columns = prepared.model.arch.mv_tile_columns
+        gate, up = split_gated(apply(f"{at}.mlp.gate_proj+up_proj", scaled(x)), columns)
+        x = apply(f"{at}.mlp.down_proj", gate / (1 + np.exp(-gate)) * up) + x
+    return apply("lm_head", scaled(x))
