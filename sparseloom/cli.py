@@ -352,7 +352,7 @@ def rtl(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write Verilog and parameters of the machine's units: grid, or array, SORE and WUVE."""
+    """Write Verilog and parameters of the machine's units: array or grid, and what goes with it."""
     from rtl.export import export, export_machine, units
     from simulator.arch import NMArray
     from simulator.arch.accelerator import with_rtl
@@ -389,7 +389,7 @@ def cosim(
 ) -> None:
     """Run the machine's RTL beside the simulator: same bits, cycles and counters, or exit 1.
 
-    Points are dealt out to the grid, or to the array and, if it can train, its SORE and its WUVE.
+    Points are dealt out to its units: array or grid, and SORE and WUVE, or the delta encoder.
     """
     from rtl.cosim import cosimulate
     from simulator.arch.accelerator import with_rtl

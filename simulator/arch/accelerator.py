@@ -48,9 +48,9 @@ MACHINES: Final[Mapping[str, type[Accelerator]]] = {
 
 def without_rtl(arch: Accelerator) -> str | None:
     """Return why `arch` is a model only; None if RTL can be generated of it."""
-    if isinstance(arch, FlexDpe):
+    if isinstance(arch, PEGrid | FlexDpe):
         return arch.without_rtl
-    if isinstance(arch, WithRtl):
+    if isinstance(arch, NMArray):
         return None
     kinds = ", ".join(name for name, kind in MACHINES.items() if issubclass(kind, WithRtl))
     return f"{type(arch).__name__} is a model only and has no RTL; {kinds} have"
