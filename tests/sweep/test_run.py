@@ -212,10 +212,9 @@ def test_a_dead_process_pool_says_how_to_go_on(slow, tmp_path):
 @pytest.mark.slow
 def test_a_dask_cluster_survives_the_death_of_a_worker(slow, tmp_path):
     """40 points on two worker processes, one killed amid them: all are found, as locally."""
-    distributed = pytest.importorskip("distributed")
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=None
-    ) as cluster:
+    from distributed import LocalCluster  # slow to import, and for this test alone
+
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
         killed: list[int] = []
 
         def kill_one(done, total):

@@ -3,6 +3,7 @@
 import json
 import sqlite3
 
+import pandas as pd
 import pytest
 
 from sparseloom.cli import invoke
@@ -74,7 +75,6 @@ def test_report_of_a_store_prints_counts_tables_and_json(store, capsys):
 
 
 def test_report_writes_page_and_points(store, tmp_path, capsys):
-    pd = pytest.importorskip("pandas")
     out = tmp_path / "out"
     assert invoke(["report", str(store), "--out", str(out)]) == 0
     page = (out / "report.html").read_text()
