@@ -1,7 +1,17 @@
 """Choosing: dataflow and tiling per operator, exactly legal for the machine."""
 
+from mapping.cache import Cache
 from mapping.graph import MAPPERS
 from mapping.machines import map_graph
+from mapping.objective import Objective
 from mapping.types import MapperResult, Mapping, NoMapping
 
-__all__ = ["MAPPERS", "MapperResult", "Mapping", "NoMapping", "map_graph"]
+__all__ = [
+    "MAPPERS",
+    "Cache",
+    "MapperResult",
+    "Mapping",
+    "NoMapping",
+    "Objective",
+    "map_graph",
+]

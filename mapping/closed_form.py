@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mapping.graph import MAPPERS
+from mapping.objective import Objective, op_cost
 from mapping.types import MapperResult
 from simulator.arch.accelerator import ClosedForm
 from simulator.arch.flex_dpe import FlexDpe
@@ -25,7 +26,6 @@ from simulator.counts import Event, add
 from simulator.engine import program_cycles
 from simulator.models import Operand, Product, Work, work_of
 from simulator.schedule import Block, OpSchedule, Repeat, Schedule, Step, Unit
-from simulator.simulate import op_cycles
 from workloads.graph import Op, OpKind, Phase, TensorSpec, WorkloadGraph
 from workloads.pruning import listed, mask_of, nnz_of
 from workloads.sparsity import Balanced, ConstantFanIn, Dense, NofM, Unstructured
@@ -47,14 +47,16 @@ def map_graph(
     arch: ClosedForm,
     *,
     mapper: str = "exhaustive",
+    objective: str | Objective = Objective.CYCLES,
     on_op: Callable[[str], None] | None = None,
 ) -> MapperResult:
-    """Return every operator of `graph` on `arch`; every mapper finds the same.
+    """Return every operator of `graph` on `arch`; every mapper and objective finds the same.
 
-    Raises ValueError for an unknown mapper and for a training step.
+    Raises ValueError for an unknown mapper or objective and for a training step.
     """
     if mapper not in MAPPERS:
         raise ValueError(f"Unknown mapper {mapper!r}; known: {', '.join(MAPPERS)}")
+    wanted = Objective.of(objective)
     _check_inference(graph)
     began = time.perf_counter()
     ignored: dict[str, list[str]] = {}
@@ -63,7 +65,7 @@ def map_graph(
         ops.append(_product(graph, arch, op, ignored) if op.gemm else _vector(graph, arch, op))
         if on_op:
             on_op(op.name)
-    cost = sum(op_cycles(arch, op) * op.repeat for op in ops if op.macs_dense)
+    costs = tuple(op_cost(arch, wanted, op) * op.repeat for op in ops)
     return MapperResult(
         schedule=Schedule(
             workload=graph.name,
@@ -75,8 +77,9 @@ def map_graph(
         ),
         mappings=(),
         mapper=mapper,
-        cost=cost,
-        bound=cost,
+        objective=wanted,
+        op_costs=costs,
+        op_bounds=costs,
         considered=len(list(graph.gemm_ops)),
         seconds=time.perf_counter() - began,
     )

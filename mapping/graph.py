@@ -8,10 +8,13 @@ from typing import Final
 
 import numpy as np
 
-from mapping.exhaustive import exhaustive
-from mapping.lower import lower_gemm
+from mapping.cache import Cache, Key
+from mapping.exhaustive import exhaustive, lowered
+from mapping.greedy import greedy
+from mapping.integer import integer
+from mapping.objective import Goal, Number, Objective, op_cost
 from mapping.problem import Problem
-from mapping.stream import Stream, map_stream
+from mapping.stream import Stream
 from mapping.types import MapperResult, Mapping
 from mapping.updates import check_trainer, select_stream, update_stream
 from simulator.arch import MemoryMode, NMArray, Precision
@@ -22,10 +25,14 @@ from workloads.sparsity import Balanced, Dense, NofM, Sparsity
 
 __all__ = ["MAPPERS", "map_graph", "skippable"]
 
-Mapper = Callable[[NMArray, Problem, str], Mapping]
+Mapper = Callable[[NMArray, Problem, str, Goal], Mapping]
 Program = tuple[Block, abc.Mapping[str, int]]
 
-MAPPERS: Final[abc.Mapping[str, Mapper]] = {"exhaustive": exhaustive}
+MAPPERS: Final[abc.Mapping[str, Mapper]] = {
+    "exhaustive": exhaustive,
+    "integer": integer,
+    "greedy": greedy,
+}
 
 
 def skippable(arch: NMArray, sparsity: Sparsity) -> tuple[int, int] | None:
@@ -60,24 +67,26 @@ def map_graph(
     arch: NMArray,
     *,
     mapper: str = "exhaustive",
+    objective: str | Objective = Objective.CYCLES,
+    cache: Cache | None = None,
     on_op: Callable[[str], None] | None = None,
 ) -> MapperResult:
-    """Return every operator of `graph` mapped onto `arch`.
+    """Return every operator of `graph` mapped onto `arch` at the least cost under `objective`.
 
-    Raises ValueError for an unknown mapper and NoMapping for an operator that fits no buffer.
-    `on_op` is called with each operator's name when it is mapped.
+    Raises ValueError for an unknown mapper or objective and NoMapping for an operator that fits no
+    buffer. Problems whose proved optimum `cache` holds are not solved again. `on_op` is called with each
+    operator's name when it is mapped.
     """
     if mapper not in MAPPERS:
         raise ValueError(f"Unknown mapper {mapper!r}; known: {', '.join(MAPPERS)}")
     check_trainer(graph, arch)
     began = time.perf_counter()
-    work = _GraphMapper(graph, arch, MAPPERS[mapper])
+    work = _GraphMapper(graph, arch, mapper, Objective.of(objective), cache or Cache())
     ops = []
     for op in graph.ops:
         ops.append(work.lower(op))
         if on_op:
             on_op(op.name)
-    repeats = {op.name: op.repeat for op in graph.ops}
     return MapperResult(
         schedule=Schedule(
             workload=graph.name,
@@ -89,8 +98,9 @@ def map_graph(
         ),
         mappings=tuple(work.mappings),
         mapper=mapper,
-        cost=sum(m.cycles * repeats[m.op] for m in work.mappings),
-        bound=sum(m.bound * repeats[m.op] for m in work.mappings),
+        objective=work.objective,
+        op_costs=tuple(cost for cost, _ in work.costs),
+        op_bounds=tuple(bound for _, bound in work.costs),
         considered=work.considered,
         seconds=time.perf_counter() - began,
     )
@@ -111,12 +121,16 @@ def _sparsity_label(graph: WorkloadGraph) -> str:
 class _GraphMapper:
     """Maps operators one by one and remembers the problems it has solved."""
 
-    def __init__(self, graph: WorkloadGraph, arch: NMArray, mapper: Mapper) -> None:
-        self.graph, self.arch, self.mapper = graph, arch, mapper
+    def __init__(
+        self, graph: WorkloadGraph, arch: NMArray, mapper: str, objective: Objective, cache: Cache
+    ) -> None:
+        self.graph, self.arch, self.mapper, self.cache = graph, arch, mapper, cache
+        self.objective = objective
         self.mappings: list[Mapping] = []
+        self.costs: list[tuple[Number, Number]] = []  # (cost, bound) of every operator
         self.considered = 0
-        self._solved: dict[Problem, tuple[Mapping, Program]] = {}
-        self._streams: dict[Stream, Program] = {}
+        self._solved: dict[tuple[Problem, Goal], tuple[Mapping, Program]] = {}
+        self._stream_costs: dict[Stream, Number] = {}
         self._gated: list[tuple[str, str]] = []
         self._kept = self._rounded = 0
 
@@ -146,10 +160,15 @@ class _GraphMapper:
             return self._gemm(op)
         stream = self._stream(op)
         program: Program = ((), {})
+        cost: Number = 0
         if stream and self.arch.memory is not MemoryMode.IDEAL:
-            if stream not in self._streams:
-                self._streams[stream] = map_stream(self.arch, stream)
-            program = self._streams[stream]
+            program = self.cache.stream(self.arch, stream)
+            if stream not in self._stream_costs:
+                done = _scheduled(op, program)
+                self._stream_costs[stream] = op_cost(self.arch, self.objective, done)
+            cost = self._stream_costs[stream]
+        # Streams take the fastest cut of a fixed few; events do not depend on the cut.
+        self.costs.append((cost * op.repeat, cost * op.repeat))
         return _scheduled(op, program)
 
     def _gemm(self, op: Op) -> OpSchedule:
@@ -165,18 +184,21 @@ class _GraphMapper:
             compressed=compressed,
             select=compressed is not None and self._selects_on_load(op, weight),
         )
-        if problem not in self._solved:
-            self._solved[problem] = self._solve(problem, op.name)
-        mapping, program = self._solved[problem]
+        macs = op.gemm.m * self._nonzeros(weight, op)
+        # Fused element-wise work sits on the output path: events, no time of its own.
+        fused = op.gemm.groups * op.gemm.m * op.gemm.n * len(op.post)
+        key = problem, Goal.of(self.objective, macs, fused)
+        if key not in self._solved:
+            self._solved[key] = self._solve(*key, op.name)
+        mapping, program = self._solved[key]
         self.mappings.append(replace(mapping, op=op.name))
+        self.costs.append((mapping.cost * op.repeat, mapping.bound * op.repeat))
         s, t = mapping.setting, mapping.shape
-        results = op.gemm.groups * op.gemm.m * op.gemm.n
         return replace(
             _scheduled(op, program),
             macs_dense=op.gemm.macs,
-            macs_effectual=op.gemm.m * self._nonzeros(weight, op),
-            # Fused element-wise work sits on the output path: events, no time of its own.
-            counts={("vector", "op", "full"): results * len(op.post)} if op.post else {},
+            macs_effectual=macs,
+            counts={("vector", "op", "full"): fused} if fused else {},
             detail={
                 "dataflow": s.dataflow.value,
                 "nm": _format(mapping),
@@ -184,13 +206,28 @@ class _GraphMapper:
             },
         )
 
-    def _solve(self, problem: Problem, name: str) -> tuple[Mapping, Program]:
-        tried = [(self.mapper(self.arch, p, name), p) for p in packings(self.arch, problem)]
-        self.considered += sum(found.considered for found, _ in tried)
-        best, chosen = min(tried, key=lambda pair: pair[0].cycles)
-        packed = problem.gemm.groups // chosen.gemm.groups
-        program = lower_gemm(self.arch, chosen, best.setting, best.shape)
-        return replace(best, packed=packed), program
+    def _solve(self, problem: Problem, goal: Goal, name: str) -> tuple[Mapping, Program]:
+        key = Key.of(self.mapper, self.arch, problem, goal)
+        best = self.cache.find(key)
+        if best is None:
+            best = self._search(problem, goal, name)
+            if best.bound == best.cost:
+                self.cache.keep(key, best)
+        self.considered += best.considered
+        chosen = problem.packed(best.packed) if best.packed > 1 else problem
+        return best, lowered(self.arch, chosen, best.setting, best.shape)
+
+    def _search(self, problem: Problem, goal: Goal, name: str) -> Mapping:
+        """Return the best mapping of `problem` over its packings."""
+        mapper = MAPPERS[self.mapper]
+        tried = [(mapper(self.arch, p, name, goal), p) for p in packings(self.arch, problem)]
+        best, chosen = min(tried, key=lambda pair: pair[0].cost)
+        return replace(
+            best,
+            packed=problem.gemm.groups // chosen.gemm.groups,
+            bound=min(found.bound for found, _ in tried),
+            considered=sum(found.considered for found, _ in tried),
+        )
 
     def _nonzeros(self, weight: TensorSpec, op: Op) -> int:
         assert op.gemm is not None

@@ -7,12 +7,12 @@ from typing import Any, Final
 import numpy as np
 
 from simulator.arch import Accelerator, MemoryMode
-from simulator.counts import Event, add, scale
+from simulator.counts import Counts, Event, add, scale
 from simulator.engine import program_cycles, unit_cycles, without
 from simulator.result import OP_RECORD, STALLS, Provenance, Result
 from simulator.schedule import OpSchedule, Schedule, Step, Unit, verify_schedule
 
-__all__ = ["VERSION", "op_cycles", "simulate"]
+__all__ = ["VERSION", "dram_bytes", "op_cycles", "op_events", "simulate"]
 
 VERSION: Final = "0.1.0"
 
@@ -54,7 +54,7 @@ def simulate(
         key = id(op.program)
         if key not in known:
             known[key] = _causes(arch, op)
-        events = _events(op)
+        events = op_events(op)
         _record(records[index], arch, op, *known[key], events)
         counts.append(scale(events, op.repeat))
         if on_op:
@@ -115,7 +115,7 @@ def _causes(arch: Accelerator, op: OpSchedule) -> tuple[int, dict[str, int]]:
     }
 
 
-def _events(op: OpSchedule) -> dict[Event, int]:
+def op_events(op: OpSchedule) -> dict[Event, int]:
     """Return the events of one execution; multiplier uses split by their weight's value."""
     events = add([op.counts, *(scale(step.counts, times) for step, times in op.steps())])
     for key in [key for key in events if key[2] == "offered"]:
@@ -126,7 +126,8 @@ def _events(op: OpSchedule) -> dict[Event, int]:
     return events
 
 
-def _bytes(events: dict[Event, int], action: str) -> int:
+def dram_bytes(events: Counts, action: str) -> int:
+    """Return the whole bytes that main memory reads or writes for the bits in `events`."""
     return sum(-(-v // 8) for (c, a, _), v in events.items() if (c, a) == ("dram", action))
 
 
@@ -152,8 +153,8 @@ def _record(
         "dma_cycles": units[Unit.DMA] * times,
         "vector_cycles": sum(units[unit] for unit in (Unit.VECTOR, Unit.SORE, Unit.WUVE)) * times,
         **{f"stall_{cause}": causes[cause] * times for cause in STALLS},
-        "dram_read_bytes": _bytes(events, "read") * times,
-        "dram_write_bytes": _bytes(events, "write") * times,
+        "dram_read_bytes": dram_bytes(events, "read") * times,
+        "dram_write_bytes": dram_bytes(events, "write") * times,
         "utilisation": op.macs_effectual / (arch.peak_macs_per_cycle * max(cycles, 1)),
         "bottleneck": max(causes, key=lambda c: causes[c]) if cycles else "",
         **op.detail,

@@ -1,0 +1,58 @@
+"""Greedy mapping: the setting that keeps the array busiest, and of a few large tiles the best.
+
+A baseline, and fast enough for sweeps: only every few sizes of each dimension are looked at, the
+largest first among them, and one program is lowered. The bound it states holds for the whole space.
+"""
+
+from collections.abc import Sequence
+
+from mapping.exhaustive import exact_cost, no_mapping, untiled
+from mapping.least import floor, ranked
+from mapping.objective import Goal, Number, Objective
+from mapping.problem import Problem
+from mapping.space import all_tiles, settings, whole_cycles
+from mapping.types import Mapping
+from simulator.arch import MemoryMode, NMArray
+from simulator.nm_tile import NMSetting
+
+__all__ = ["greedy"]
+
+EVERY = 3
+"""Of the sizes of a dimension (1, 2, 3, 4, 6, 8 ... parts) every third is looked at."""
+
+
+def greedy(arch: NMArray, problem: Problem, name: str, goal: Goal) -> Mapping:
+    """Return a good mapping of `problem` without a search, and a bound no mapping can beat.
+
+    Raises NoMapping, naming operator, buffer, need and size, if no tile fits.
+    """
+    if arch.memory is MemoryMode.IDEAL:
+        return untiled(arch, problem, name, goal)
+    known = settings(arch, problem)
+    floors = _floors(arch, goal, problem, known)
+    order = sorted(range(len(known)), key=floors.__getitem__)
+    for every in (EVERY, 1):
+        for setting in (known[i] for i in order):
+            tiles = all_tiles(arch, setting, problem, every=every)
+            found = ranked(arch, goal, setting, problem, tiles)
+            if not len(found):
+                continue
+            shape = found.shape(0)
+            return Mapping(
+                op=name,
+                setting=setting,
+                shape=shape,
+                cost=exact_cost(arch, goal, problem, setting, shape),
+                bound=min(floors),
+                considered=len(found),
+            )
+    raise no_mapping(arch, problem, name)
+
+
+def _floors(
+    arch: NMArray, goal: Goal, problem: Problem, known: Sequence[NMSetting]
+) -> Sequence[Number]:
+    """Return what no tiling under each setting can beat."""
+    if goal.objective is Objective.CYCLES:
+        return whole_cycles(arch, problem, known)
+    return [floor(arch, goal, s, problem) for s in known]

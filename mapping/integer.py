@@ -1,0 +1,2 @@
+"""x"""
+from mapping.exhaustive import exhaustive as integer
