@@ -111,7 +111,7 @@ def _named(name: str) -> str:
 
 
 def no_mapping(arch: NMArray, problem: Problem, name: str) -> NoMapping:
-    """Return an error naming the buffer that the least demanding tile of every setting overflows."""
+    """Return an error naming the buffer that the least demanding tile overflows everywhere."""
     return NoMapping(_why(arch, problem, name))
 
 

@@ -73,9 +73,9 @@ def map_graph(
 ) -> MapperResult:
     """Return every operator of `graph` mapped onto `arch` at the least cost under `objective`.
 
-    Raises ValueError for an unknown mapper or objective and NoMapping for an operator that fits no
-    buffer. Problems whose proved optimum `cache` holds are not solved again. `on_op` is called with each
-    operator's name when it is mapped.
+    Problems whose proved optimum `cache` holds are not solved again. `on_op` is called with each
+    operator's name when it is mapped. Raises ValueError for an unknown mapper or objective and
+    NoMapping for an operator that fits no buffer.
     """
     if mapper not in MAPPERS:
         raise ValueError(f"Unknown mapper {mapper!r}; known: {', '.join(MAPPERS)}")

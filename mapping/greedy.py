@@ -15,7 +15,7 @@ from mapping.types import Mapping
 from simulator.arch import MemoryMode, NMArray
 from simulator.nm_tile import NMSetting
 
-__all__ = ["greedy"]
+__all__ = ["greedy", "setting_floors"]
 
 EVERY = 3
 """Of the sizes of a dimension (1, 2, 3, 4, 6, 8 ... parts) every third is looked at."""
@@ -29,7 +29,7 @@ def greedy(arch: NMArray, problem: Problem, name: str, goal: Goal) -> Mapping:
     if arch.memory is MemoryMode.IDEAL:
         return untiled(arch, problem, name, goal)
     known = settings(arch, problem)
-    floors = _floors(arch, goal, problem, known)
+    floors = setting_floors(arch, goal, problem, known)
     order = sorted(range(len(known)), key=floors.__getitem__)
     for every in (EVERY, 1):
         for setting in (known[i] for i in order):
@@ -49,7 +49,7 @@ def greedy(arch: NMArray, problem: Problem, name: str, goal: Goal) -> Mapping:
     raise no_mapping(arch, problem, name)
 
 
-def _floors(
+def setting_floors(
     arch: NMArray, goal: Goal, problem: Problem, known: Sequence[NMSetting]
 ) -> Sequence[Number]:
     """Return what no tiling under each setting can beat."""

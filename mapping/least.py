@@ -5,6 +5,7 @@ for windows, whose ragged tiles overlap in ways only the program knows.
 """
 
 import collections.abc as abc
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,57 +18,85 @@ from mapping.space import (
     Tiles,
     array_dims,
     candidates,
+    extreme_tiles,
     moved,
     part_sums,
+    repeats,
     whole_array_cycles,
-    whole_tile,
 )
-from simulator.arch import Dataflow, MemoryMode, NMArray
+from simulator.arch import Dataflow, NMArray
 from simulator.counts import Event
 from simulator.nm_tile import NMSetting
 
-__all__ = ["floor", "least_costs", "least_counts", "ranked"]
+__all__ = ["Part", "floor", "least_costs", "least_counts", "parts", "ranked"]
 
 Ints = NDArray[np.int64]
-Costs = NDArray[np.int64] | NDArray[np.float64]
+Floats = NDArray[np.float64]
 
 ROUNDING = 1 - 1e-12
 """Sums of floats may round up; a bound times this does not exceed the exact sum."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A number of one event by candidate; times the repeated fetches of `operand`, if any."""
+
+    event: Event
+    number: Ints
+    operand: str | None = None
+
+
+def parts(
+    arch: NMArray, s: NMSetting, p: Problem, t: Tiles, macs_effectual: int
+) -> tuple[Part, ...]:
+    """Return what sums to events of one execution: each part a product over t's dimensions."""
+    return (
+        *_transfers(arch, s, p, t),
+        *_buffer_reads(arch, s, p, t),
+        *_multiplier_uses(arch, s, p, t, macs_effectual),
+    )
 
 
 def least_counts(
     arch: NMArray, s: NMSetting, p: Problem, t: Tiles, macs_effectual: int
 ) -> dict[Event, Ints]:
     """Return events of one execution of each candidate, int64 each, at most the program's."""
-    return {
-        **_transfers(arch, s, p, t),
-        **_buffer_reads(arch, s, p, t),
-        **_multiplier_uses(arch, s, p, t, macs_effectual),
-    }
+    times = {operand: repeats(t, p.indices[operand]) for operand in ("act", "weight")}
+    counts: dict[Event, Ints] = {}
+    for part in parts(arch, s, p, t, macs_effectual):
+        number = part.number * times[part.operand] if part.operand else part.number
+        before = counts.get(part.event)
+        counts[part.event] = number if before is None else before + number
+    return counts
 
 
-def _transfers(arch: NMArray, s: NMSetting, p: Problem, t: Tiles) -> dict[Event, Ints]:
+def _transfers(arch: NMArray, s: NMSetting, p: Problem, t: Tiles) -> list[Part]:
     """Return the bits between memory and buffers."""
-    elements = {name: count * times for name, (count, times) in moved(p, s, t).items()}
-    act = arch.operand_bits * elements["act"]
-    weight, index = arch.operand_bits * elements["weight"], s.index_bits * elements["weight"]
-    found = {
-        ("act_buffer", "write", "full"): act,
-        ("weight_buffer", "write", "full"): weight,
-        ("weight_buffer", "write", "metadata"): index,
-        ("dram", "write", "full"): arch.operand_bits * elements["out"],
-    }
-    if p.select and s.indexed:  # SORE takes dense weights from memory
-        dense = elements["weight"] // p.weight_values(s, 1, p.gemm.k, 1) * p.gemm.k
-        found["sore", "compare", "full"] = dense * s.kept
-        weight, index = arch.operand_bits * dense, 0 * index
-    return found | {
-        ("dram", "read", "full"): act + weight,
-        ("dram", "read", "metadata"): index,
-    }
+    bits, number = arch.operand_bits, moved(p, s, t)
+    stored, indices = bits * number["weight"], s.index_bits * number["weight"]
+    found = [
+        Part(("act_buffer", "write", "full"), bits * number["act"], "act"),
+        Part(("dram", "read", "full"), bits * number["act"], "act"),
+        Part(("weight_buffer", "write", "full"), stored, "weight"),
+        Part(("weight_buffer", "write", "metadata"), indices, "weight"),
+        Part(("dram", "write", "full"), bits * number["out"]),
+    ]
+    if not (p.select and s.indexed):
+        return [
+            *found,
+            Part(("dram", "read", "full"), stored, "weight"),
+            Part(("dram", "read", "metadata"), indices, "weight"),
+        ]
+    # SORE takes dense weights from memory.
+    dense = number["weight"] // p.weight_values(s, 1, p.gemm.k, 1) * p.gemm.k
+    return [
+        *found,
+        Part(("dram", "read", "full"), bits * dense, "weight"),
+        Part(("sore", "compare", "full"), s.kept * dense, "weight"),
+    ]
 
 
-def _buffer_reads(arch: NMArray, s: NMSetting, p: Problem, t: Tiles) -> dict[Event, Ints]:
+def _buffer_reads(arch: NMArray, s: NMSetting, p: Problem, t: Tiles) -> list[Part]:
     """Return the bits between buffers and array, and of results on their way to memory."""
     _, _, dims = array_dims(arch, s, p, t)
     (tiles_m, folds_m), (tiles_k, folds_k), (tiles_n, folds_n) = (
@@ -83,19 +112,21 @@ def _buffer_reads(arch: NMArray, s: NMSetting, p: Problem, t: Tiles) -> dict[Eve
     g = p.gemm
     values = p.weight_values(s, p.units, g.k, g.n)
     sums = arch.acc_bits * g.groups * g.m * g.n
-    stored = arch.acc_bits * moved(p, s, t)["out"][0]
-    return {
-        ("act_buffer", "read", "full"): arch.operand_bits * g.groups * g.m * g.k * act_reads,
-        ("weight_buffer", "read", "full"): arch.operand_bits * values * weight_reads,
-        ("weight_buffer", "read", "metadata"): s.index_bits * values * weight_reads,
-        ("out_buffer", "write", "full"): sums * writes,
-        ("out_buffer", "read", "full"): sums * (writes - 1) + stored,
-    }
+    act = arch.operand_bits * g.groups * g.m * g.k
+    return [
+        Part(("act_buffer", "read", "full"), act * act_reads),
+        Part(("weight_buffer", "read", "full"), arch.operand_bits * values * weight_reads),
+        Part(("weight_buffer", "read", "metadata"), s.index_bits * values * weight_reads),
+        Part(("out_buffer", "write", "full"), sums * writes),
+        Part(("out_buffer", "read", "full"), sums * writes),
+        Part(("out_buffer", "read", "full"), np.full_like(t.m, -sums)),
+        Part(("out_buffer", "read", "full"), arch.acc_bits * moved(p, s, t)["out"]),
+    ]
 
 
 def _multiplier_uses(
     arch: NMArray, s: NMSetting, p: Problem, t: Tiles, effectual: int
-) -> dict[Event, Ints]:
+) -> list[Part]:
     """Return the uses that folds offer, ragged ones whole, split by the weight's value."""
     _, groups, dims = array_dims(arch, s, p, t)
     extent, size, _ = dims.pop(STREAMED[s.dataflow])
@@ -106,31 +137,36 @@ def _multiplier_uses(
     slots = -(-s.kept // arch.macs_per_pe)
     offered = groups * folds_a * folds_b * length * (arch.peak_macs_per_cycle * slots * sums)
     precision = arch.precision.value
-    return {
-        ("mac", precision, "full"): np.full_like(offered, effectual),
-        ("mac", precision, "gated"): offered - effectual,
-    }
+    return [
+        Part(("mac", precision, "full"), np.full_like(offered, effectual)),
+        Part(("mac", precision, "gated"), offered),
+        Part(("mac", precision, "gated"), np.full_like(offered, -effectual)),
+    ]
 
 
 def _bytes_moved(counts: abc.Mapping[Event, Ints]) -> Ints:
-    return sum(
-        (-(-bits // 8) for (component, *_), bits in counts.items() if component == "dram"),
-        start=np.int64(0),
-    )
+    sizes = (-(-bits // 8) for (component, *_), bits in counts.items() if component == "dram")
+    total: Ints = np.add.reduce(list(sizes))
+    return total
 
 
 def least_costs(
-    arch: NMArray, goal: Goal, s: NMSetting, p: Problem, t: Tiles, cycles: Ints
-) -> Costs:
+    arch: NMArray, goal: Goal, s: NMSetting, p: Problem, t: Tiles, cycles: Ints | Floats
+) -> Ints | Floats:
     """Return a lower bound on each candidate's cost, given one on its cycles."""
     if goal.objective is Objective.CYCLES:
         return cycles
-    counts = least_counts(arch, s, p, t, goal.macs_effectual)
+    return _cost(arch, goal, least_counts(arch, s, p, t, goal.macs_effectual), cycles)
+
+
+def _cost(
+    arch: NMArray, goal: Goal, counts: abc.Mapping[Event, Ints], cycles: Ints | Floats
+) -> Ints | Floats:
     if goal.objective is Objective.DRAM_BYTES:
         return _bytes_moved(counts)
     known = prices_pj(arch)
-    energy = sum((known[e] * n for e, n in counts.items()), start=np.float64(0)) * 1e-12
-    energy = (energy + energy_j(arch, goal.fixed)) * ROUNDING
+    picojoules = np.add.reduce([known[event] * n for event, n in counts.items()])
+    energy: Floats = (picojoules * 1e-12 + energy_j(arch, goal.fixed)) * ROUNDING
     if goal.objective is Objective.ENERGY:
         return energy
     return energy * cycles * (ROUNDING / arch.clock_hz)
@@ -149,11 +185,13 @@ def ranked(
 
 
 def floor(arch: NMArray, goal: Goal, s: NMSetting, p: Problem) -> Number:
-    """Return a lower bound on the cost of every tiling under `s`: that of one tile for all.
+    """Return a lower bound on the cost of every tiling under `s`.
 
-    No tiling has fewer folds, fetches an operand less often, or fetches fewer image rows.
+    No tiling has fewer folds, fetches an operand less often, or moves less of an image.
     """
     cycles = whole_array_cycles(arch, s, p)
     if goal.objective is Objective.CYCLES:
         return cycles
-    return least_costs(arch, goal, s, p, whole_tile(p), np.array([cycles])).item()
+    counts = least_counts(arch, s, p, extreme_tiles(p), goal.macs_effectual)
+    least = {event: number.min(keepdims=True) for event, number in counts.items()}
+    return _cost(arch, goal, least, np.array([cycles])).item()

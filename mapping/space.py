@@ -10,6 +10,7 @@ rows.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -38,6 +39,7 @@ __all__ = [
     "distinct",
     "elements",
     "end_elements",
+    "extreme_tiles",
     "least_needs",
     "moved",
     "part_sums",
@@ -49,7 +51,6 @@ __all__ = [
     "trip_counts",
     "whole_array_cycles",
     "whole_cycles",
-    "whole_tile",
 ]
 
 Ints = NDArray[np.int64]
@@ -86,7 +87,7 @@ class Candidates:
     """Legal tiles under one setting, by ascending lower bound."""
 
     tiles: Tiles
-    bound: Ints
+    bound: Ints | NDArray[np.float64]
 
     def __len__(self) -> int:
         return len(self.bound)
@@ -156,7 +157,7 @@ def _row_sizes(p: Problem, extent: int) -> Ints:
 
 
 def tile_sizes(arch: NMArray, s: NMSetting, p: Problem) -> dict[str, Ints]:
-    """Return the tile sizes to try of every dimension, ascending; those of u belong to a whole m."""
+    """Return the tile sizes to try by dimension, ascending; several units go with a whole m."""
     qm, qk, qn = _quanta(arch, s)
     extents = {"m": (p.unit_m, qm), "k": (p.gemm.k, qk), "n": (p.gemm.n, qn), "u": (p.units, 1)}
     return {
@@ -196,15 +197,23 @@ def _product(axes: Sequence[Ints]) -> list[Ints]:
     columns, before, behind = [], 1, math.prod(map(len, axes))
     for axis in axes:
         behind //= len(axis)
-        columns.append(np.tile(np.repeat(axis, behind), before))
+        column = np.empty((before, len(axis), behind), dtype=np.int64)
+        column[...] = axis[:, None]
+        columns.append(column.ravel())
         before *= len(axis)
     return columns
 
 
-def whole_tile(p: Problem) -> Tiles:
-    """Return the whole problem as the only tile."""
-    w, one = p.whole, np.ones(1, np.int64)
-    return Tiles(w.units * one, w.m * one, w.k * one, w.n * one, 0 * one, one, one, one, one)
+def extreme_tiles(p: Problem) -> Tiles:
+    """Return the whole problem as one tile, and cut into single image rows.
+
+    Of everything a tiling moves one of the two moves least: overlapping windows are fetched once
+    by the first, rows that no window reaches are not stored by the second.
+    """
+    w = p.whole
+    rows = {"m": w.m, "n": w.n, p.rowed: p.row}
+    sizes = ((w.units, w.units), (w.m, rows["m"]), (w.k, w.k), (w.n, rows["n"]), (0, 0))
+    return tiles_of(p, *(np.array(pair, dtype=np.int64) for pair in sizes))
 
 
 def distinct(p: Problem, t: Tiles) -> Tiles:
@@ -265,14 +274,14 @@ def array_terms(arch: NMArray, s: NMSetting, p: Problem, t: Tiles) -> tuple[Ints
     tiles, folds = jobs * tiles_a * tiles_b, groups * folds_a * folds_b
     load = load_slots(arch, s.dataflow, s.kept, s.group)
     full, rest = np.divmod(extent, size)
-    beyond = steady = np.zeros_like(extent)
+    beyond, steady = np.zeros_like(extent), np.zeros_like(extent)
     for count, part in ((full, size), (np.sign(rest), rest)):
         length = -(-part // s.group) if streamed == "k" else part
         stream = stream_slots(arch, s.dataflow, s.kept, length)
         interval = fold_interval(arch, s.dataflow, load, stream)
         first = load + stream + overhead_slots(arch, s.dataflow)
-        beyond = beyond + count * (first - interval)
-        steady = steady + count * interval
+        beyond += count * (first - interval)
+        steady += count * interval
     return tiles * beyond, folds * steady
 
 
@@ -327,8 +336,8 @@ def _summed(extent: int, size: Ints, per_tile: Callable[[Ints], Ints]) -> Ints:
     return full * per_tile(size) + np.where(rest > 0, per_tile(np.maximum(rest, 1)), 0)
 
 
-def moved(p: Problem, s: NMSetting, t: Tiles) -> dict[str, tuple[Ints, Ints]]:
-    """Return (elements, times) each operand moves to or from memory, never more than it will."""
+def moved(p: Problem, s: NMSetting, t: Tiles) -> dict[str, Ints]:
+    """Return the elements each operand moves, never more than it will, repeated fetches apart."""
     one = np.ones_like(t.m)
     each = p.units * one
     least_m = p.row if p.rowed == "m" else 1
@@ -344,17 +353,15 @@ def moved(p: Problem, s: NMSetting, t: Tiles) -> dict[str, tuple[Ints, Ints]]:
         n = np.full_like(t.n, p.gemm.n)
         out = _summed(p.unit_m, t.m, lambda m: p.stored_elements(each, np.maximum(m, least_m), n))
     weight = p.weight_values(s, p.units, p.gemm.k, p.gemm.n) * one
-    found = {"out": (out, one)}
-    for operand, number in (("act", act), ("weight", weight)):
-        found[operand] = number, repeats(t, p.indices[operand])
-    return found
+    return {"act": act, "weight": weight, "out": out}
 
 
 def _traffic(arch: NMArray, p: Problem, s: NMSetting, t: Tiles) -> Ints:
     """Return the bytes each candidate moves to and from memory, never more than it will."""
     total = np.zeros_like(t.m)
-    for operand, (number, times) in moved(p, s, t).items():
+    for operand, number in moved(p, s, t).items():
         bits = arch.operand_bits + (s.index_bits if operand == "weight" else 0)
+        times = 1 if operand == "out" else repeats(t, p.indices[operand])
         total = total + number * bits // 8 * times
     return total
 
@@ -408,29 +415,46 @@ def whole_array_cycles(arch: NMArray, setting: NMSetting, problem: Problem) -> i
     return tile_job(arch, setting, problem.array_tile(problem.whole)).slots
 
 
-def whole_cycles(arch: NMArray, problem: Problem, found: Sequence[NMSetting]) -> list[int]:
+@lru_cache(maxsize=1024)
+def _least_moved(p: Problem) -> tuple[int, int, int]:
+    """Return the fewest (activations, weight columns, results) any tiling moves, all units."""
+    w = p.whole
+    rows = {"m": w.m, "n": w.n, p.rowed: p.row}
+    cuts = w.m // rows["m"] * (w.n // rows["n"])
+    results = (
+        p.stored_elements(w.units, w.m, w.n),
+        p.stored_elements(w.units, rows["m"], rows["n"]) * cuts,
+    )
+    columns = w.n if p.shared_weights else w.units * w.n
+    return p.act_elements(w.units, w.m, w.k), columns, min(results)
+
+
+def whole_cycles(arch: NMArray, p: Problem, found: Sequence[NMSetting]) -> list[int]:
     """Return under every setting cycles no tiling takes fewer of: all folds, all data once."""
-    p, w, bits = problem, problem.whole, arch.operand_bits
-    tile = p.array_tile(w)
-    sizes = {"m": tile.m, "k": tile.k, "n": tile.n}
-    fixed = p.act_elements(w.units, w.m, w.k) + p.stored_elements(w.units, w.m, w.n)
-    floors = []
-    for s in found:
-        width = {"m": fold_rows(arch) if s.dataflow is Dataflow.OS else arch.cols, "n": arch.cols}
-        width["k"] = arch.rows * s.group
-        streamed = STREAMED[s.dataflow]
-        folds = math.prod(-(-sizes[d] // width[d]) for d in sizes if d != streamed)
-        length = -(-tile.k // s.group) if streamed == "k" else sizes[streamed]
-        load = load_slots(arch, s.dataflow, s.kept, s.group)
-        stream = stream_slots(arch, s.dataflow, s.kept, length)
-        interval = fold_interval(arch, s.dataflow, load, stream)
-        array = load + stream + overhead_slots(arch, s.dataflow)
-        array += (tile.groups * folds - 1) * interval
-        moved_bits = bits * fixed
-        moved_bits += (bits + s.index_bits) * p.weight_values(s, w.units, w.k, w.n)
-        dma = -(-moved_bits // 8) * arch.clock_hz // arch.dram.bandwidth_bytes_per_s
-        floors.append(max(array, dma))
-    return floors
+    act, columns, out = _least_moved(p)
+    tile = p.array_tile(p.whole)
+    floors = np.empty(len(found), dtype=np.int64)
+    for flow in dict.fromkeys(s.dataflow for s in found):
+        here = [i for i, s in enumerate(found) if s.dataflow is flow]
+        kept, group, index_bits = np.array(
+            [(found[i].kept, found[i].group, found[i].index_bits) for i in here]
+        ).T
+        groups_k = -(-tile.k // group)
+        stored = np.where([found[i].indexed for i in here], groups_k * kept, tile.k)
+        bits = arch.operand_bits * (act + out) + (arch.operand_bits + index_bits) * columns * stored
+        folds = {
+            "m": -(-tile.m // (fold_rows(arch) if flow is Dataflow.OS else arch.cols)),
+            "k": -(-tile.k // (arch.rows * group)),
+            "n": -(-tile.n // arch.cols),
+        }
+        length = {"m": tile.m, "k": groups_k, "n": tile.n}[STREAMED[flow]]
+        load, stream = load_slots(arch, flow, kept, group), stream_slots(arch, flow, kept, length)
+        folds[STREAMED[flow]] = tile.groups
+        interval = fold_interval(arch, flow, load, stream)
+        array = load + stream + overhead_slots(arch, flow)
+        array = array + (folds["m"] * folds["k"] * folds["n"] - 1) * interval
+        floors[here] = np.maximum(array, _dma(arch, -(-bits // 8)))
+    return floors.tolist()
 
 
 def candidates(

@@ -13,7 +13,7 @@ from workloads.canonical import Spec, canonical
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["OP_RECORD", "STALLS", "Provenance", "Result"]
+__all__ = ["OP_RECORD", "STALLS", "Provenance", "Result", "Totals"]
 
 STALLS: Final = ("bandwidth", "latency", "store", "pipeline", "vector")
 """Causes for which the array waits: operand transfers, DRAM latency, write-back of results,
@@ -54,6 +54,27 @@ class Provenance(Spec):
     schedule_digest: str
     seed: int
     version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    """A simulated workload in sums only: cycles, events, effectual products and memory traffic."""
+
+    arch: Accelerator
+    cycles: int
+    counts: Counts
+    macs_effectual: int
+    dram_bytes: int
+
+    @property
+    def seconds(self) -> float:
+        """Run time at the machine's clock."""
+        return self.cycles / self.arch.clock_hz
+
+    @property
+    def utilisation(self) -> float:
+        """Effectual MACs over what all multipliers could do in the run; never above 1."""
+        return self.macs_effectual / (self.arch.peak_macs_per_cycle * max(self.cycles, 1))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

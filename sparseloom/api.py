@@ -6,7 +6,7 @@ from typing import Any
 
 from cost_models import HOROWITZ_45NM, Cost, EnergyTable
 from cost_models import price as price_counts
-from mapping import MapperResult, map_graph
+from mapping import Cache, MapperResult, map_graph
 from simulator.arch import Accelerator
 from simulator.arch.load import load_arch
 from simulator.result import Result
@@ -62,14 +62,26 @@ def map(
     arch: str | Path | Accelerator,
     *,
     mapper: str = "exhaustive",
+    objective: str = "cycles",
+    cache: str | Path | None = None,
     on_op: Callable[[str], None] | None = None,
 ) -> MapperResult:
     """Return the schedule of `graph` on `arch` with the choice made for every operator.
 
-    `on_op` is called with each operator's name before it is mapped. Raises ValueError for an
-    unknown mapper and for an operator that fits no buffer.
+    Mappers: exhaustive and integer prove the least cost in their space, greedy is a fast
+    baseline. Objectives: cycles, energy (J), edp (J s, summed over operators) and dram_bytes.
+    Proved choices are kept in the folder `cache`, if one is given. `on_op` is called with each
+    operator's name when it is mapped. Raises ValueError for an unknown mapper or objective and
+    for an operator that fits no buffer.
+
+    >>> found = map(gemm(64, 64, 64), "nm-tiny", mapper="integer", objective="energy")
+    >>> found.gap
+    0.0
     """
-    return map_graph(graph, load_arch(arch), mapper=mapper, on_op=on_op)
+    kept = Cache(Path(cache)) if cache else None
+    return map_graph(
+        graph, load_arch(arch), mapper=mapper, objective=objective, cache=kept, on_op=on_op
+    )
 
 
 def simulate(

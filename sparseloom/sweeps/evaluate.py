@@ -7,10 +7,10 @@ from functools import lru_cache
 from typing import Any
 
 from cost_models import price
-from mapping import map_graph
+from mapping import Cache, map_graph
 from simulator.arch import Accelerator
 from simulator.arch.load import load_arch
-from simulator.simulate import simulate
+from simulator.simulate import totals
 from sparseloom.runs import prepared
 from sparseloom.sweeps.metrics import measure
 from sparseloom.sweeps.points import Point, nested
@@ -18,6 +18,10 @@ from sparseloom.sweeps.spec import Workload
 from workloads.graph import WorkloadGraph
 
 __all__ = ["Outcome", "evaluate"]
+
+
+_CACHE = Cache()
+"""Points differ in a parameter or two: what they have in common is mapped once a process."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +52,9 @@ def _base(name: str) -> Accelerator:
 def _metrics(point: Point) -> dict[str, float | int]:
     arch = load_arch(_base(point.base), **nested(point.parameters))
     graph = _workload(point.workload, point.sparsity)
-    result = simulate(map_graph(graph, arch, mapper=point.mapper).schedule, arch)
-    return measure(result, price(result))
+    mapped = map_graph(graph, arch, mapper=point.mapper, objective=point.minimise, cache=_CACHE)
+    found = totals(mapped.schedule, arch)
+    return measure(found, price(found))
 
 
 def _outcome(point: Point) -> Outcome:
