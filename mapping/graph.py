@@ -4,7 +4,7 @@ import collections.abc as abc
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -194,8 +194,9 @@ class _GraphMapper:
         self.mappings.append(replace(mapping, op=op.name))
         self.costs.append((mapping.cost * op.repeat, mapping.bound * op.repeat))
         s, t = mapping.setting, mapping.shape
-        return replace(
-            _scheduled(op, program),
+        return _scheduled(
+            op,
+            program,
             macs_dense=op.gemm.macs,
             macs_effectual=macs,
             counts={("vector", "op", "full"): fused} if fused else {},
@@ -268,7 +269,7 @@ class _GraphMapper:
         return -(-spec.size * bits // 8)
 
 
-def _scheduled(op: Op, program: Program) -> OpSchedule:
+def _scheduled(op: Op, program: Program, **extra: Any) -> OpSchedule:
     block, tokens = program
     return OpSchedule(
         name=op.name,
@@ -277,4 +278,5 @@ def _scheduled(op: Op, program: Program) -> OpSchedule:
         program=block,
         tokens=tokens,
         repeat=op.repeat,
+        **extra,
     )

@@ -11,6 +11,7 @@ maximum of sums of earlier times. Two facts make the time of a loop exact for an
   squaring. This covers loops without a common rhythm, such as units that drift apart.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -28,6 +29,10 @@ NEVER = -(2**60)
 
 MOST_PASSES = 24
 """Passes of a loop after which it is taken as a matrix instead."""
+
+MOST_RECENT = 256
+_RECENT: OrderedDict[int, tuple[Block, Mapping[str, int], int]] = OrderedDict()
+"""Cycles of program objects seen last: a mapper has timed what is simulated next."""
 
 LONGEST_RHYTHM = 2
 """Passes after which times may repeat: double buffers alternate."""
@@ -193,9 +198,16 @@ def program_cycles(program: Block, tokens: Mapping[str, int]) -> int:
 
     `tokens` are the initial tokens by channel; the schedule must satisfy `verify_schedule`.
     """
+    known = _RECENT.get(id(program))
+    if known and known[0] is program and known[1] == tokens:
+        return known[2]
     clock = _Clock(dict.fromkeys(Unit, 0), {name: [0] * n for name, n in tokens.items()})
     clock.run(program)
-    return max(clock.units.values())
+    cycles = max(clock.units.values())
+    _RECENT[id(program)] = program, tokens, cycles
+    if len(_RECENT) > MOST_RECENT:
+        _RECENT.popitem(last=False)
+    return cycles
 
 
 def without(program: Block, change: Callable[[Step], Step]) -> Block:

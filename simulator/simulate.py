@@ -79,7 +79,7 @@ def totals(schedule: Schedule, arch: Accelerator) -> Totals:
     """
     _check(schedule, arch)
     known: dict[int, tuple[int, dict[Event, int]]] = {}
-    counts: list[Counts] = []
+    counts: dict[Event, int] = {}
     cycles = moved = 0
     for op in schedule.ops:
         key = id(op.program)
@@ -89,11 +89,12 @@ def totals(schedule: Schedule, arch: Accelerator) -> Totals:
         events = _split(stepped, op)
         cycles += time * op.repeat
         moved += (dram_bytes(events, "read") + dram_bytes(events, "write")) * op.repeat
-        counts.append(scale(events, op.repeat))
+        for event, number in events.items():
+            counts[event] = counts.get(event, 0) + number * op.repeat
     return Totals(
         arch=arch,
         cycles=cycles,
-        counts=add(counts),
+        counts=dict(sorted(counts.items())),
         macs_effectual=sum(op.macs_effectual * op.repeat for op in schedule.ops),
         dram_bytes=moved,
     )
@@ -156,7 +157,11 @@ def _step_events(op: OpSchedule) -> dict[Event, int]:
 
 
 def _split(stepped: Counts, op: OpSchedule) -> dict[Event, int]:
-    events = add([op.counts, stepped])
+    events = (
+        {**op.counts, **stepped}
+        if op.counts.keys().isdisjoint(stepped)
+        else add([op.counts, stepped])
+    )
     for key in [key for key in events if key[2] == "offered"]:
         component, precision, _ = key
         offered = events.pop(key)
