@@ -3,8 +3,8 @@
 One model a setting. Binaries choose one tile size of every dimension and a loop order; capacities
 are sums of logarithms; a surrogate bounds the cost from below by tangents of exponentials
 (`mapping.surrogate`). The solver's pick is evaluated exactly, by the lowered program, with all
-tiles of the same rows and n; these are then cut off, tangents at the pick are added, and the
-model is solved again with the incumbent's cost as a limit. When no tile is left below it, no tile
+tiles of the same rows; these are then cut off, tangents at the pick are added, and the model is
+solved again with the incumbent's cost as a limit. When no tile is left below it, no tile
 of the setting is better than the incumbent. The greedy mapping is the first.
 """
 
@@ -23,7 +23,7 @@ from mapping.greedy import greedy, setting_floors
 from mapping.least import ranked
 from mapping.objective import Goal, Number
 from mapping.problem import Problem
-from mapping.solver import Model, Row, Status, solve
+from mapping.solver import SOLVERS, Model, Row, Status, solve
 from mapping.space import ORDERS, Candidates, elements, settings
 from mapping.surrogate import DIMS, Choices, Floats, Product, Sum, bounds, dim_of, factors
 from mapping.types import Mapping
@@ -182,9 +182,9 @@ def below(sums: Sequence[Sum], limit: Number) -> Iterator[Row]:
     yield Row({COST: 1.0}, 1 + MARGIN)
 
 
-def cut(rows: int, n: int) -> Row:
-    """The tiles of these rows and this n have been looked at."""
-    return Row({Chosen("rows", rows): 1.0, Chosen("n", n): 1.0}, 1)
+def cut(rows: int) -> Row:
+    """The tiles of these rows have been looked at."""
+    return Row({Chosen("rows", rows): 1.0}, 0)
 
 
 class _Search:
@@ -201,12 +201,15 @@ class _Search:
 
     def step(self, limit: Number, solver: str, time_limit_s: float) -> Candidates | None:
         """Return tiles that may cost less than `limit`, None if none is left or time is up."""
-        c = self.choices
-        found = solve(self.model(limit), solver=solver, time_limit_s=max(time_limit_s, 0.01))
+        c, model, left = self.choices, self.model(limit), max(time_limit_s, 0.01)
+        found = solve(model, solver=solver, time_limit_s=left)
+        if found.status is Status.UNKNOWN:  # a presolve can fail on a model the other takes
+            (other,) = set(SOLVERS) - {solver}
+            found = solve(model, solver=other, time_limit_s=left)
         self.proved = found.status is Status.INFEASIBLE
         if not found.values:
             return None
-        tiles = c.slice(*self._learn(found.values))
+        tiles = c.slice(self._learn(found.values))
         return ranked(c.arch, self.goal, c.setting, c.problem, tiles)
 
     def model(self, limit: Number) -> Model:
@@ -216,6 +219,7 @@ class _Search:
             tangent(c, product, worth, float(at), limit)
             for worth, product in self._products()
             for at in (*np.arange(top - SPAN, top + STEP, STEP), *self.points[worth])
+            if at >= top - SPAN
         ]
         pairs = list(_fetched(c))
         return Model(
@@ -239,18 +243,15 @@ class _Search:
             for j, product in enumerate(part.products):
                 yield Worth(i, j), product
 
-    def _learn(self, values: abc.Mapping[abc.Hashable, float]) -> tuple[int, int]:
-        """Cut off the solver's pick, add tangents at it, and return it."""
+    def _learn(self, values: abc.Mapping[abc.Hashable, float]) -> int:
+        """Add tangents at the solver's pick, cut off its rows, and return them."""
         c = self.choices
         for worth, product in self._products():
             at = sum(v * values[key] for key, v in exponent(c, product).items())
             self.points[worth].append(at)
-        rows, n = (
-            max(range(len(c.sizes[dim])), key=lambda i: values[Chosen(dim, i)])
-            for dim in ("rows", "n")
-        )
-        self.cuts.append(cut(rows, n))
-        return rows, n
+        rows = max(range(len(c.sizes["rows"])), key=lambda i: values[Chosen("rows", i)])
+        self.cuts.append(cut(rows))
+        return rows
 
 
 def integer(

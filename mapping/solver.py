@@ -1,5 +1,6 @@
 """Solve a linear model with PuLP: the one place of the mapper that knows it."""
 
+import warnings
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -63,7 +64,11 @@ def solve(model: Model, *, solver: str = "highs", time_limit_s: float = 60) -> S
 
     problem, variables = _problem(model)
     run = pulp.HiGHS if solver == "highs" else pulp.PULP_CBC_CMD
-    problem.solve(run(msg=False, timeLimit=time_limit_s, gapRel=0, threads=1))
+    with warnings.catch_warnings():
+        # PuLP 3 ships its CBC under a name that PuLP 4 will not have.
+        warnings.filterwarnings("ignore", "PULP_CBC_CMD", DeprecationWarning)
+        tool = run(msg=False, timeLimit=time_limit_s, gapRel=0, threads=1)
+    problem.solve(tool)
     status = _STATUS.get(problem.sol_status, Status.UNKNOWN)
     found = status in (Status.OPTIMAL, Status.FEASIBLE)
     values = {key: float(v.varValue or 0) for key, v in variables.items()} if found else {}
@@ -78,7 +83,7 @@ def _problem(model: Model) -> tuple[Any, dict[Key, Any]]:
     variables: dict[Key, Any] = {}
     for keys, kind in kinds:
         for key in keys:
-            variables[key] = pulp.LpVariable(f"v{len(variables)}", 0, None, kind)
+            variables[key] = problem.add_variable(f"v{len(variables)}", 0, None, kind)
     problem += variables[model.goal]
     for row in model.rows:
         total = pulp.LpAffineExpression([(variables[key], c) for key, c in row.terms.items()])

@@ -72,12 +72,11 @@ class Choices:
         units, m = sizes["rows"][rows].T
         return tiles_of(self.problem, units, m, sizes["k"][k], sizes["n"][n], order)
 
-    def slice(self, rows: int, n: int) -> Tiles:
-        """Return every tile of the space with these rows and this n."""
-        k, order = np.meshgrid(np.arange(len(self.sizes["k"])), self.orders, indexing="ij")
-        same = np.ones(k.size, dtype=np.int64)
-        found = self.tiles(rows * same, k.ravel(), n * same, order.ravel())
-        return distinct(self.problem, found)
+    def slice(self, rows: int) -> Tiles:
+        """Return every tile of the space with these rows."""
+        axes = (np.arange(len(self.sizes["k"])), np.arange(len(self.sizes["n"])), self.orders)
+        k, n, order = (grid.ravel() for grid in np.meshgrid(*axes, indexing="ij"))
+        return distinct(self.problem, self.tiles(np.full_like(k, rows), k, n, order))
 
     @cached_property
     def star(self) -> Tiles:

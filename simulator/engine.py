@@ -166,8 +166,8 @@ class _Clock:
             {name: [np.array([time]) for time in q] for name, q in self.channels.items()},
         )
         _power(loop, state)
-        self.units = {unit: int(time[0]) for unit, time in state.units.items()}
-        self.channels = {name: [int(t[0]) for t in q] for name, q in state.channels.items()}
+        self.units.update((unit, int(time[0])) for unit, time in state.units.items())
+        self.channels.update((name, [int(t[0]) for t in q]) for name, q in state.channels.items())
 
 
 def _touched(block: Block) -> tuple[list[Unit], list[str]]:
