@@ -60,6 +60,8 @@ test-long: .venv/.installed-test .venv/.model
 bench: .venv/.installed
 	@$(BIN)/python benchmarks/first_light.py
 	@$(BIN)/python benchmarks/sat_training.py
+	@$(BIN)/python benchmarks/mappers.py
+	@$(BIN)/python benchmarks/sweep.py 500
 
 notebooks: .venv/.installed-notebook
 	@$(BIN)/jupyter nbconvert --execute --to html --output-dir notebooks-out notebooks/*.ipynb

@@ -5,12 +5,13 @@ largest first among them, and one program is lowered. The bound it states holds 
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from mapping.exhaustive import exact_cost, no_mapping, untiled
 from mapping.least import floor, ranked
 from mapping.objective import Goal, Number, Objective
 from mapping.problem import Problem
-from mapping.space import all_tiles, settings, whole_cycles
+from mapping.space import Quanta, Tiles, all_tiles, quanta, settings, whole_cycles
 from mapping.types import Mapping
 from simulator.arch import MemoryMode, NMArray
 from simulator.nm_tile import NMSetting
@@ -31,9 +32,9 @@ def greedy(arch: NMArray, problem: Problem, name: str, goal: Goal) -> Mapping:
     known = settings(arch, problem)
     floors = setting_floors(arch, goal, problem, known)
     order = sorted(range(len(known)), key=floors.__getitem__)
-    for every in (EVERY, 1):
+    for few in (True, False):
         for setting in (known[i] for i in order):
-            tiles = all_tiles(arch, setting, problem, every=every)
+            tiles = _few_tiles(problem, quanta(arch, setting)) if few else None
             found = ranked(arch, goal, setting, problem, tiles)
             if not len(found):
                 continue
@@ -47,6 +48,11 @@ def greedy(arch: NMArray, problem: Problem, name: str, goal: Goal) -> Mapping:
                 considered=len(found),
             )
     raise no_mapping(arch, problem, name)
+
+
+@lru_cache(maxsize=4096)  # of the machines of a sweep many have the same array
+def _few_tiles(problem: Problem, steps: Quanta) -> Tiles:
+    return all_tiles(problem, steps, every=EVERY)
 
 
 def setting_floors(

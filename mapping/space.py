@@ -25,7 +25,7 @@ from simulator.arch.nm_job import (
     overhead_slots,
     stream_slots,
 )
-from simulator.nm_tile import NMSetting, tile_job
+from simulator.nm_tile import NMSetting, kept_values, tile_job
 
 __all__ = [
     "ORDERS",
@@ -43,6 +43,7 @@ __all__ = [
     "least_needs",
     "moved",
     "part_sums",
+    "quanta",
     "repeats",
     "settings",
     "split_counts",
@@ -99,7 +100,7 @@ class Candidates:
         return TileShape(**sizes, order=ORDERS[t.order[index]])
 
 
-def settings(arch: NMArray, problem: Problem) -> list[NMSetting]:
+def settings(arch: NMArray, problem: Problem) -> tuple[NMSetting, ...]:
     """Return the array settings to try: dataflows, storage formats and group lengths.
 
     Weights the array can skip by may also be stored and run dense, which a short reduction can
@@ -107,20 +108,37 @@ def settings(arch: NMArray, problem: Problem) -> list[NMSetting]:
     or IS PE may hold any m' <= M positions, of which the shortest for each number of reduction
     folds is kept.
     """
+    flows = (arch.dataflow,) if arch.dataflow else tuple(Dataflow)
+    shape = arch.rows, arch.max_m, arch.macs_per_pe
+    return _settings(flows, shape, problem.compressed, problem.gemm.k)
+
+
+@lru_cache(maxsize=1024)
+def _settings(
+    flows: tuple[Dataflow, ...],
+    shape: tuple[int, int, int],
+    compressed: tuple[int, int] | None,
+    k: int,
+) -> tuple[NMSetting, ...]:
+    rows, max_m, macs_per_pe = shape
     found = []
-    for flow in [arch.dataflow] if arch.dataflow else list(Dataflow):
-        if problem.compressed:
-            kept, group = problem.compressed
+    for flow in flows:
+        if compressed:
+            kept, group = compressed
             found.append(NMSetting(dataflow=flow, kept=kept, group=group, indexed=True))
-        groups = [arch.macs_per_pe]
+        groups = [macs_per_pe]
         if flow is not Dataflow.OS:
-            folds = {-(-problem.gemm.k // (arch.rows * g)): g for g in range(arch.max_m, 0, -1)}
+            folds = {-(-k // (rows * g)): g for g in range(max_m, 0, -1)}
             groups = sorted(folds.values())
         found += [NMSetting(dataflow=flow, kept=g, group=g, indexed=False) for g in groups]
-    return found
+    return tuple(found)
 
 
-def _quanta(arch: NMArray, s: NMSetting) -> tuple[int, int, int]:
+Quanta = tuple[int, int, int]
+
+
+def quanta(arch: NMArray, s: NMSetting) -> Quanta:
+    """Return the sizes of m, k and n of which tiles are whole multiples."""
     match s.dataflow:
         case Dataflow.OS:
             return fold_rows(arch), s.group, arch.cols
@@ -156,9 +174,9 @@ def _row_sizes(p: Problem, extent: int) -> Ints:
     return np.concatenate([inside[image % inside == 0][:-1], _sizes(extent, image)])
 
 
-def tile_sizes(arch: NMArray, s: NMSetting, p: Problem) -> dict[str, Ints]:
+def tile_sizes(p: Problem, steps: Quanta) -> dict[str, Ints]:
     """Return the tile sizes to try by dimension, ascending; several units go with a whole m."""
-    qm, qk, qn = _quanta(arch, s)
+    qm, qk, qn = steps
     extents = {"m": (p.unit_m, qm), "k": (p.gemm.k, qk), "n": (p.gemm.n, qn), "u": (p.units, 1)}
     return {
         name: _row_sizes(p, extent) if p.rowed == name else _sizes(extent, quantum)
@@ -166,14 +184,14 @@ def tile_sizes(arch: NMArray, s: NMSetting, p: Problem) -> dict[str, Ints]:
     }
 
 
-def all_tiles(arch: NMArray, s: NMSetting, p: Problem, *, every: int = 1) -> Tiles:
+def all_tiles(p: Problem, steps: Quanta, *, every: int = 1) -> Tiles:
     """Return every tile shape of the space, legal or not.
 
     With `every` above 1 only every so many sizes of a dimension are taken, its largest included.
     """
     sizes = {
         name: found[(len(found) - 1) % every :: every]
-        for name, found in tile_sizes(arch, s, p).items()
+        for name, found in tile_sizes(p, steps).items()
     }
     orders = np.arange(len(ORDERS))
     columns = _product((np.ones(1, np.int64), sizes["m"], sizes["k"], sizes["n"], orders))
@@ -433,35 +451,33 @@ def whole_cycles(arch: NMArray, p: Problem, found: Sequence[NMSetting]) -> list[
     """Return under every setting cycles no tiling takes fewer of: all folds, all data once."""
     act, columns, out = _least_moved(p)
     tile = p.array_tile(p.whole)
-    floors = np.empty(len(found), dtype=np.int64)
-    for flow in dict.fromkeys(s.dataflow for s in found):
-        here = [i for i, s in enumerate(found) if s.dataflow is flow]
-        kept, group, index_bits = np.array(
-            [(found[i].kept, found[i].group, found[i].index_bits) for i in here]
-        ).T
-        groups_k = -(-tile.k // group)
-        stored = np.where([found[i].indexed for i in here], groups_k * kept, tile.k)
-        bits = arch.operand_bits * (act + out) + (arch.operand_bits + index_bits) * columns * stored
-        folds = {
-            "m": -(-tile.m // (fold_rows(arch) if flow is Dataflow.OS else arch.cols)),
-            "k": -(-tile.k // (arch.rows * group)),
-            "n": -(-tile.n // arch.cols),
-        }
-        length = {"m": tile.m, "k": groups_k, "n": tile.n}[STREAMED[flow]]
-        load, stream = load_slots(arch, flow, kept, group), stream_slots(arch, flow, kept, length)
-        folds[STREAMED[flow]] = tile.groups
-        interval = fold_interval(arch, flow, load, stream)
-        array = load + stream + overhead_slots(arch, flow)
-        array = array + (folds["m"] * folds["k"] * folds["n"] - 1) * interval
-        floors[here] = np.maximum(array, _dma(arch, -(-bits // 8)))
-    return floors.tolist()
+    overhead = {flow: overhead_slots(arch, flow) for flow in {s.dataflow for s in found}}
+    m_folds, n_folds = -(-tile.m // arch.cols), -(-tile.n // arch.cols)
+    floors = []
+    for s in found:
+        k_folds = -(-tile.k // (arch.rows * s.group))
+        match s.dataflow:
+            case Dataflow.OS:
+                folds, length = -(-tile.m // fold_rows(arch)) * n_folds, -(-tile.k // s.group)
+            case Dataflow.WS:
+                folds, length = k_folds * n_folds, tile.m
+            case Dataflow.IS:
+                folds, length = k_folds * m_folds, tile.n
+        load = load_slots(arch, s.dataflow, s.kept, s.group)
+        stream = stream_slots(arch, s.dataflow, s.kept, length)
+        further = (tile.groups * folds - 1) * fold_interval(arch, s.dataflow, load, stream)
+        weights = (arch.operand_bits + s.index_bits) * columns * kept_values(s, tile.k)
+        size = -(-(arch.operand_bits * (act + out) + weights) // 8)
+        dma = -(-size * arch.clock_hz // arch.dram.bandwidth_bytes_per_s)
+        floors.append(max(load + stream + overhead[s.dataflow] + further, dma))
+    return floors
 
 
 def candidates(
     arch: NMArray, setting: NMSetting, problem: Problem, tiles: Tiles | None = None
 ) -> Candidates:
     """Return the legal ones of `tiles` (all by default), by ascending lower bound, then bytes."""
-    tiles = tiles or all_tiles(arch, setting, problem)
+    tiles = tiles or all_tiles(problem, quanta(arch, setting))
     needs = _needs(arch, problem, setting, tiles)
     fits = np.logical_and.reduce([need <= _capacity(arch, name) for name, need in needs.items()])
     legal = tiles.take(np.flatnonzero(fits))
@@ -473,7 +489,7 @@ def candidates(
 
 def least_needs(arch: NMArray, setting: NMSetting, problem: Problem) -> dict[str, tuple[int, int]]:
     """Return {buffer: (bytes the least demanding tile needs, bytes there are)}."""
-    needs = _needs(arch, problem, setting, all_tiles(arch, setting, problem))
+    needs = _needs(arch, problem, setting, all_tiles(problem, quanta(arch, setting)))
     return {name: (int(need.min()), _capacity(arch, name)) for name, need in needs.items()}
 
 

@@ -24,6 +24,7 @@ from mapping.space import (
     array_terms,
     distinct,
     end_elements,
+    quanta,
     tile_sizes,
     tiles_of,
     whole_array_cycles,
@@ -53,7 +54,7 @@ class Choices:
     @cached_property
     def sizes(self) -> dict[str, Ints]:
         """Sizes by choice: rows are (units, m) pairs, several units only with all their rows."""
-        p, found = self.problem, tile_sizes(self.arch, self.setting, self.problem)
+        p, found = self.problem, tile_sizes(self.problem, quanta(self.arch, self.setting))
         rows = [(1, m) for m in found["m"]]
         rows += [(u, p.unit_m) for u in found["u"] if u > 1]
         return {"rows": np.array(rows, dtype=np.int64), "k": found["k"], "n": found["n"]}
