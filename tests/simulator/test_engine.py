@@ -107,6 +107,17 @@ def test_program_cycles_of_units_that_drift_apart_equal_step_by_step(program):
     assert program_cycles(*program) == step_by_step(*program)
 
 
+@pytest.mark.parametrize("slots", [1, 2, 3])
+def test_program_cycles_of_loops_that_alternate_equal_step_by_step(slots):
+    """Latency beyond the work makes passes bunch: as many alike as there are slots."""
+    work = Step(
+        unit=Unit.DMA, label="work", cycles=1, latency=10, waits=("free",), releases=("free",)
+    )
+    for times in range(1, 60):
+        program = (Repeat(times=times, body=(work,)), work), {"free": slots}
+        assert program_cycles(*program) == step_by_step(*program)
+
+
 @given(pipelines())
 def test_program_cycles_without_latency_are_never_more(program):
     block, tokens = program
