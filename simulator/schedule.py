@@ -138,5 +138,6 @@ def _balance(block: Block, balance: dict[str, int], op: str) -> None:
 
 def verify_schedule(schedule: Schedule) -> None:
     """Raise ValueError, naming the step, if a wait can never be satisfied in program order."""
-    for op in schedule.ops:
+    # Operators lowered alike share one program object.
+    for op in {id(op.program): op for op in schedule.ops}.values():
         _balance(op.program, dict(op.tokens), op.name)

@@ -1,4 +1,4 @@
-"""The `sparseloom` command: run, list, explain, place, rtl, cosim, reproduce, sweep and report.
+"""The `sparseloom` command: run, map, list, explain, place, rtl, cosim, reproduce, sweep, report.
 
 Results go to stdout, progress and errors to stderr. Exit code 0 is success, 2 bad input (one
 sentence, no traceback), 1 any other failure, 130 an interrupt. Libraries load inside the
@@ -6,6 +6,7 @@ commands that use them.
 """
 
 import json
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -90,6 +91,13 @@ Method = Annotated[
     typer.Option(help="With --phase train: dense, sr-ste, sdgp or bdwp (default)."),
 ]
 
+Mapper = Annotated[
+    str, typer.Option(help="exhaustive, integer (both prove their optimum) or greedy.")
+]
+Objective = Annotated[
+    str, typer.Option(help="What mappings minimise: cycles, energy, edp or dram_bytes.")
+]
+
 
 class Engine(StrEnum):
     """What executes the RTL."""
@@ -159,6 +167,8 @@ def run(
     first_layer: FirstLayer = False,
     phase: Phase = "infer",
     method: Method = None,
+    mapper: Mapper = "exhaustive",
+    objective: Objective = "cycles",
     seed: Seed = 0,
     out: Annotated[
         Path | None, typer.Option(help="Write result.json and report.html into this folder.")
@@ -180,6 +190,8 @@ def run(
         first_layer=first_layer,
         phase=phase,
         method=method,
+        mapper=mapper,
+        objective=objective,
         seed=seed,
         batch=batch,
         prefill=prefill,
@@ -209,6 +221,71 @@ def _write(document: dict[str, Any], out: Path) -> tuple[Path, ...]:
     from sparseloom.outputs import write_run
 
     return write_run(document, out)
+
+
+@app.command(name="map")
+def map_(
+    source: Source,
+    arch: Arch,
+    mapper: Mapper = "exhaustive",
+    objective: Objective = "cycles",
+    sparsity: Sparsity = None,
+    batch: Batch = None,
+    prefill: Prefill = None,
+    decode: Decode = None,
+    image: Image = None,
+    length: Length = None,
+    inputs: Inputs = None,
+    record: Record = None,
+    memory: Memory = None,
+    first_layer: FirstLayer = False,
+    phase: Phase = "infer",
+    method: Method = None,
+    seed: Seed = 0,
+    top: Top = 12,
+    as_json: AsJson = False,
+) -> None:
+    """Choose dataflow, tile and loop order of every operator, and prove how good the choice is.
+
+    With SPARSELOOM_CACHE_DIR set, proved choices are kept in that folder for the next run.
+    """
+    from sparseloom.mapped import mapped_document
+    from sparseloom.progress import progress
+
+    folder = os.environ.get("SPARSELOOM_CACHE_DIR")
+    with progress("mapping") as step:
+        document = mapped_document(
+            source,
+            arch=arch,
+            mapper=mapper,
+            objective=objective,
+            sparsity=sparsity,
+            memory=memory,
+            first_layer=first_layer,
+            phase=phase,
+            method=method,
+            seed=seed,
+            cache=Path(folder) if folder else None,
+            on_op=step,
+            batch=batch,
+            prefill=prefill,
+            decode=decode,
+            image=image,
+            length=length,
+            inputs=_shapes(inputs),
+            record=str(record) if record else None,
+        )
+    if as_json:
+        _print_json(document)
+        return
+    from sparseloom.tables import mapped_lines, mapped_table
+
+    console = _console()
+    for line in mapped_lines(document):
+        console.print(line, soft_wrap=True)
+    console.print(mapped_table(document, top))
+    for note in document["notes"]:
+        console.print(f"note: {note}")
 
 
 @app.command()

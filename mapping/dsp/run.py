@@ -179,8 +179,8 @@ def _mapped(result: Result, phases: abc.Sequence[_Phase], seconds: float) -> Map
         schedule=schedule,
         mappings=(),
         mapper="length-adaptive",
-        cost=result.cycles,
-        bound=sum(max(phase.busy.values()) for phase in phases),
+        op_costs=tuple(phase.cycles for phase in phases),
+        op_bounds=tuple(max(phase.busy.values()) for phase in phases),
         considered=sum(len(phase.programs) for phase in phases),
         seconds=seconds,
     )

@@ -6,12 +6,16 @@ another preset's parameters first. Every preset number carries its source.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final, TypeVar, get_args, overload
+from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args, overload
 
 from simulator.arch.accelerator import MACHINES, Accelerator
 from workloads.canonical import Spec
 from workloads.yaml_file import read_yaml
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 __all__ = ["PRESETS", "ArchFile", "load_arch", "preset_file", "read_arch_file"]
 
@@ -165,12 +169,20 @@ def _plain(spec: Any) -> dict[str, Any]:
     }
 
 
+@lru_cache(maxsize=len(MACHINES))
+def _validator(machine: str) -> "TypeAdapter[Accelerator]":
+    """Return the validator of a kind of machine, built once: that takes longer than its use."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(MACHINES[machine])
+
+
 def _validate(file: ArchFile, values: dict[str, Any]) -> Accelerator:
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     machine = MACHINES[file.machine]
     try:
-        return TypeAdapter(machine).validate_python(values)
+        return _validator(file.machine).validate_python(values)
     except ValidationError as error:
         raise ValueError(_sentence(file, machine, error.errors()[0])) from None
 

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from cost_models import price
-from mapping import simulate_graph
+from mapping import Cache, total_graph
 from simulator.arch import Accelerator
 from simulator.arch.load import load_arch
 from sparseloom.runs import prepared
@@ -17,6 +17,9 @@ from sparseloom.sweeps.spec import Workload
 from workloads.graph import WorkloadGraph
 
 __all__ = ["Outcome", "evaluate"]
+
+_CACHE = Cache()
+"""Points differ in a parameter or two: what they have in common is mapped once a process."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +50,8 @@ def _base(name: str) -> Accelerator:
 def _metrics(point: Point) -> dict[str, float | int]:
     arch = load_arch(_base(point.base), **nested(point.parameters))
     graph = _workload(point.workload, point.sparsity)
-    result = simulate_graph(graph, arch, mapper=point.mapper, compress=False).result
-    return measure(result, price(result))
+    found = total_graph(graph, arch, mapper=point.mapper, objective=point.minimise, cache=_CACHE)
+    return measure(found, price(found))
 
 
 def _outcome(point: Point) -> Outcome:
