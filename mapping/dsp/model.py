@@ -148,8 +148,8 @@ def kept_rows(sparsity: Sparsity, name: str, n: int) -> dict[int, int]:
     """
     if not isinstance(sparsity, NofM) or not skippable(sparsity):
         return {16: n}
-    values = (sparsity.n,) * n if isinstance(sparsity.n, int) else sparsity.n
-    rows = Counter(kept * 16 // sparsity.m for kept in values)
+    times = {sparsity.n: n} if isinstance(sparsity.n, int) else Counter(sparsity.n)
+    rows = {kept * 16 // sparsity.m: count for kept, count in times.items()}
     for kept in rows:
         if kept not in KEPT:
             raise ValueError(
