@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Final
 
 from workloads.graph import WorkloadGraph
-from workloads.zoo.decoder import llama2_7b, opt_6_7b
+from workloads.zoo.decoder import llama2_7b, llama3_8b, mistral_7b, opt_6_7b
 from workloads.zoo.encoder import bert_base, vit_b16
 from workloads.zoo.mobilenet import mobilenet_v1, mobilenet_v2
 from workloads.zoo.resnet import resnet9, resnet18, resnet50
@@ -24,6 +24,8 @@ ZOO: Final[dict[str, Callable[..., WorkloadGraph]]] = {
     "bert-base": bert_base,
     "opt-6.7b": opt_6_7b,
     "llama2-7b": llama2_7b,
+    "llama3-8b": llama3_8b,
+    "mistral-7b": mistral_7b,
 }
 """Builders by name; their keyword arguments are the options of `build`."""
 
