@@ -11,7 +11,7 @@ same weights, and in both the language-model head runs on the last token only.
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Final
+from typing import Any, Final
 
 from workloads.builder import GraphBuilder
 from workloads.canonical import Spec
@@ -23,12 +23,14 @@ __all__ = [
     "FAMILIES",
     "NORMS",
     "DecoderShape",
+    "check_field",
     "decoder",
     "decoder_graph",
     "llama2_7b",
     "llama3_8b",
     "mistral_7b",
     "opt_6_7b",
+    "shape_like",
 ]
 
 DEFAULT_PREFILL = 512
@@ -63,26 +65,35 @@ class DecoderShape(Spec):
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            value = getattr(self, field.name)
-            if field.type is int and (type(value) is not int or value < 1):
-                raise ValueError(
-                    f"{self.name}: {field.name} must be a whole number of at least 1, not {value!r}"
-                )
+            check_field(self.name, field.name, getattr(self, field.name))
         if self.heads % self.kv_heads:
             raise ValueError(
                 f"{self.name}: {self.kv_heads} kv_heads do not divide {self.heads} heads"
             )
-        for name, known in (("norm", NORMS), ("activation", ACTIVATIONS)):
-            if getattr(self, name) not in known:
-                raise ValueError(
-                    f"{self.name}: unknown {name} {getattr(self, name)!r}; known: "
-                    f"{', '.join(known)}"
-                )
 
     @property
     def names(self) -> "_Names":
         """How the source model of this kind names its parts."""
         return _LLAMA_NAMES if self.gated else _OPT_NAMES
+
+
+def check_field(owner: str, name: str, value: object) -> None:
+    """Raise ValueError, naming the owner, for a value that the field of a DecoderShape cannot have.
+
+    >>> check_field("mine.yaml, line 2", "heads", 0)
+    Traceback (most recent call last):
+    ValueError: mine.yaml, line 2: heads must be a whole number of at least 1, not 0
+    """
+    kind = next(field.type for field in fields(DecoderShape) if field.name == name)
+    known = {"norm": NORMS, "activation": ACTIVATIONS}.get(name)
+    if kind is int and (type(value) is not int or value < 1):
+        raise ValueError(f"{owner}: {name} must be a whole number of at least 1, not {value!r}")
+    if name == "name" and not isinstance(value, str):
+        raise ValueError(f"{owner}: name must be a text, not {value!r}")
+    if kind is bool and type(value) is not bool:
+        raise ValueError(f"{owner}: {name} must be true or false, not {value!r}")
+    if known and value not in known:
+        raise ValueError(f"{owner}: unknown {name} {value!r}; known: {', '.join(known)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -273,30 +284,22 @@ def mistral_7b(
     return decoder_graph(MISTRAL, prefill=prefill, decode=decode, batch=batch)
 
 
-def decoder(
-    name: str,
+def shape_like(
     like: str,
     *,
+    name: str,
     layers: int,
     width: int,
     heads: int,
-    kv_heads: int | None = None,
-    head_size: int | None = None,
     hidden: int,
     vocabulary: int,
-    prefill: int | None = None,
-    decode: int | None = None,
-    batch: int = 1,
-) -> WorkloadGraph:
-    """Build a decoder of any size with the layers of `like`, llama2-7b or opt-6.7b.
+    **others: Any,
+) -> DecoderShape:
+    """Return the shape of a decoder with the layers of `like`, llama2-7b or opt-6.7b.
 
-    Keys and values have as many heads as queries, and heads share the width, unless said
-    otherwise. Raises ValueError for an unknown `like`, for sizes below 1, for heads that do not
-    divide the width and for kv_heads that do not divide the heads.
-
-    >>> decoder("tiny", "llama2-7b", layers=2, width=64, heads=4, hidden=96, vocabulary=100,
-    ...         prefill=16).macs
-    1186048
+    `others` are fields of `DecoderShape`. Without them keys and values have as many heads as
+    queries, heads share the width, and the rest is that of `like`. Raises ValueError for an
+    unknown `like`, for fields that no decoder has, and for heads that do not divide the width.
     """
     if like not in FAMILIES:
         raise ValueError(f"Unknown decoder {like!r}; known: {', '.join(FAMILIES)}")
@@ -306,13 +309,31 @@ def decoder(
         layers=layers,
         width=width,
         heads=heads,
-        kv_heads=heads if kv_heads is None else kv_heads,
         hidden=hidden,
         vocabulary=vocabulary,
+        **{"kv_heads": heads, **others},
     )
-    if head_size is None and width % heads:
+    if "head_size" in others:
+        return shape
+    if width % heads:
         raise ValueError(f"{name}: {heads} heads do not divide a width of {width}")
-    size = width // heads if head_size is None else head_size
-    return decoder_graph(
-        replace(shape, head_size=size), prefill=prefill, decode=decode, batch=batch
-    )
+    return replace(shape, head_size=width // heads)
+
+
+def decoder(
+    name: str,
+    like: str,
+    *,
+    prefill: int | None = None,
+    decode: int | None = None,
+    batch: int = 1,
+    **fields: Any,
+) -> WorkloadGraph:
+    """Build a decoder of any size; `fields` and what is raised are those of `shape_like`.
+
+    >>> decoder("tiny", "llama2-7b", layers=2, width=64, heads=4, hidden=96, vocabulary=100,
+    ...         prefill=16).macs
+    1186048
+    """
+    shape = shape_like(like, name=name, **fields)
+    return decoder_graph(shape, prefill=prefill, decode=decode, batch=batch)
