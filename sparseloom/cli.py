@@ -50,7 +50,8 @@ app = typer.Typer(
 Source = Annotated[
     str,
     typer.Argument(
-        help="A zoo name, an .onnx file or a SCALE-Sim topology .csv.", show_default=False
+        help="A zoo name, a decoder's .yaml, an .onnx file or a SCALE-Sim topology .csv.",
+        show_default=False,
     ),
 ]
 Arch = Annotated[

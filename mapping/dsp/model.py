@@ -15,7 +15,7 @@ from simulator.arch.dsp_cells import KEPT
 from simulator.arch.dsp_chain import DspChain
 from simulator.dsp_isa.layout import MiscOp
 from workloads.canonical import Spec
-from workloads.graph import Op, OpKind, WorkloadGraph
+from workloads.graph import Gemm, Op, OpKind, WorkloadGraph
 from workloads.sparsity import Dense, NofM, Sparsity
 
 __all__ = [
@@ -57,7 +57,8 @@ class Linear(Spec):
     `role` says where results go: "q", "k" or "v" of attention, "wide" to every core for the next
     projection, "" to the core's own norm. A `gated` weight holds two projections of one input in
     turn, column beside column; the first half of results, after `then`, scales the second. Cores
-    divide n in portions of `granule` rows, whole heads for attention.
+    divide n in portions of `granule` rows: for attention whole heads, those that share keys
+    together.
     """
 
     name: str
@@ -80,11 +81,17 @@ class Linear(Spec):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attention(Spec):
-    """Scores, softmax and context of `heads` heads of `size`."""
+    """Scores, softmax and context of `heads` queries of `size` over `kv_heads` keys and values."""
 
     name: str
     heads: int
+    kv_heads: int
     size: int
+
+    @property
+    def queries(self) -> int:
+        """Queries that read the same keys and values."""
+        return self.heads // self.kv_heads
 
 
 Node = Embed | Norm | Linear | Attention
@@ -298,14 +305,14 @@ class _Reader:
             case OpKind.ELEMENTWISE if op.source in _MISC:
                 self._join(op)
             case OpKind.MATMUL if op.gemm is not None and name.endswith(".scores"):
-                self._attention(op, name.removesuffix(".scores"), op.gemm.groups, op.gemm.k)
+                self._attention(op, name.removesuffix(".scores"), op.gemm)
             case OpKind.MATMUL:
                 pass
             case OpKind.RESHAPE:
                 if op.source == "Attention":
                     gemm = next(o.gemm for o in self.ops if o.kind is OpKind.MATMUL)
                     assert gemm is not None
-                    self._attention(op, name.removesuffix(".context"), gemm.groups, gemm.k)
+                    self._attention(op, name.removesuffix(".context"), gemm)
             case _:
                 raise ValueError(
                     f"Op {op.name!r}: a DspChain runs decoder LLMs, and {op.source or op.kind} is "
@@ -313,14 +320,22 @@ class _Reader:
                 )
 
     def _keep_heads_whole(self) -> None:
-        size = next((n.size for n in self.nodes.values() if isinstance(n, Attention)), 1)
+        """Let cores divide keys and values by whole heads, and queries with what they read."""
+        found = next((n for n in self.nodes.values() if isinstance(n, Attention)), None)
         for name, node in self.nodes.items():
-            if isinstance(node, Linear) and node.role in ("q", "k", "v"):
-                self.nodes[name] = replace(node, granule=size)
+            if found and isinstance(node, Linear) and node.role in ("q", "k", "v"):
+                rows = found.size * (found.queries if node.role == "q" else 1)
+                self.nodes[name] = replace(node, granule=rows)
 
-    def _attention(self, op: Op, name: str, heads: int, size: int) -> None:
+    def _attention(self, op: Op, name: str, scores: Gemm) -> None:
+        tokens = self.graph.tensors[f"{self.phase}.tokens"].shape[1]
         if _LAYER.search(name):
-            self.nodes[op.name] = Attention(name=name, heads=heads, size=size)
+            self.nodes[op.name] = Attention(
+                name=name,
+                heads=scores.groups * scores.m // tokens,
+                kv_heads=scores.groups,
+                size=scores.k,
+            )
 
     def _linear(self, op: Op, name: str) -> Linear:
         assert op.gemm is not None

@@ -10,10 +10,12 @@ from mapping.dsp import compile_model, decoder_of, published, simulate_decoder
 from mapping.dsp.compile import block_map, program_file
 from mapping.dsp.emit import SLOTS
 from mapping.dsp.model import Attention, Linear, kept_rows
-from mapping.dsp.tiles import Tile, Unit, core_rows, split_groups, tiles
+from mapping.dsp.tiles import Tile, Unit, core_rows, core_share, split_groups, tiles
 from mapping.dsp.timing import Timeline, busy_cycles
 from simulator.arch.load import load_arch
 from simulator.dsp_isa import (
+    Base,
+    Buffer,
     MiscOp,
     Module,
     decode,
@@ -203,6 +205,15 @@ def cases():
     yield "opt off", small_arch(always_on_chip=False), small("opt-6.7b", decode=9), "decode"
     yield "opt prefill", small_arch(), small("opt-6.7b", prefill=70), "prefill"
     yield "mixed widths", small_arch(weight_bits=(3, 8)), small(decode=9), "decode"
+    grouped = small(kv_heads=4, prefill=70, decode=9)
+    yield "grouped", small_arch(), grouped, "decode"
+    yield "grouped", small_arch(), grouped, "prefill"
+    yield "grouped off chip", small_arch(always_on_chip=False), grouped, "decode"
+    few = small(kv_heads=2, head_size=48, prefill=70, decode=9)
+    yield "fewer keys than cores", small_arch(concatenates_kv=False), few, "decode"
+    yield "fewer keys than cores", small_arch(), few, "prefill"
+    halves = small_arch(mv_buffer={"capacity_bytes": 4096})
+    yield "keys in parts", halves, grouped, "decode"
     zero = small(prefill=40, decode=9).sparsify(NofM(0, 16))
     yield "no weights", small_arch(), zero, "decode"
     yield "no weights", small_arch(), zero, "prefill"
@@ -234,6 +245,56 @@ def test_programs_give_back_every_token(arch, graph, phase):
     program = model(graph, arch).program(phase, 70 if phase == "prefill" else 45)
     left = transfer(program_steps(arch, program.code), Module, program.tokens).tokens
     assert left == SLOTS
+
+
+def loads_of_keys(graph, arch, phase="decode", length=45):
+    """Return bytes of keys and values that one core reads a layer for products."""
+    program = model(graph, arch).program(phase, length)
+    buffer = Buffer.MATRIX if phase == "decode" else Buffer.WEIGHT
+    loads = [
+        times * i.get("bytes")
+        for i, times in walk(program.code)
+        if i.module is Module.LD and i.get("base") == Base.KV and i.get("buffer") == buffer
+    ]
+    return sum(loads) // SMALL["layers"]
+
+
+@pytest.mark.parametrize("kv_heads", [1, 2, 4, 8])
+def test_a_decode_step_reads_every_key_once(kv_heads):
+    """Queries that share keys share their LD: bytes follow the heads of keys, not of queries."""
+    graph = small(kv_heads=kv_heads, decode=9)
+    assert graph.macs == small(decode=9).macs - 3 * 9 * 2 * 256 * 32 * (8 - kv_heads)
+    padded, size, busiest = 48, 32, -(-kv_heads // 4)  # 48 tokens: bucket 4, groups of 16
+    assert loads_of_keys(graph, small_arch()) == busiest * 2 * padded * size
+
+
+def test_keys_that_fit_no_half_buffer_load_for_every_query():
+    """A tile of several parts cannot stay, so its queries read it in turn."""
+    halves = small_arch(mv_buffer={"capacity_bytes": 2048})
+    shared, alone = (loads_of_keys(small(kv_heads=n, decode=9), halves) for n in (4, 8))
+    assert shared == alone == 2 * 2 * 48 * 32
+
+
+def test_a_prompt_streams_keys_past_every_query():
+    """MM reads keys for each query's tile of tokens, however many share them."""
+    shared, alone = (
+        loads_of_keys(small(kv_heads=n, prefill=64), small_arch(), "prefill", 64) for n in (4, 8)
+    )
+    assert shared == alone > 0
+
+
+@pytest.mark.parametrize(
+    ("kv_heads", "cores", "heads", "keys"),
+    [(8, 4, 2, 2), (4, 4, 2, 1), (2, 4, 4, 1), (4, 3, 4, 2), (1, 3, 8, 1)],
+)
+def test_cores_divide_keys_and_their_queries_together(kv_heads, cores, heads, keys):
+    """The busiest core has whole heads of keys with all their queries, and as much KV cache."""
+    arch = small_arch(cores=cores, hbm={"channels_per_core": 4}, kv_capacity_tokens=128)
+    compiled = model(small(kv_heads=kv_heads, decode=4), arch)
+    layer = {n.role: n for n in compiled.decoder.layers[0] if isinstance(n, Linear)}
+    rows = {role: core_share(layer[role].n, cores, layer[role].granule) // 32 for role in "qkv"}
+    assert rows == {"q": heads, "k": keys, "v": keys}
+    assert compiled.kv_bytes == 3 * cores * 2 * keys * 128 * 32
 
 
 def test_layers_share_a_loop_until_their_widths_differ():
