@@ -87,13 +87,13 @@ class YamlFile:
         """
         from pydantic import ValidationError
 
+        validator: TypeAdapter[Kind] = _validator(kind)  # type: ignore[arg-type]  # types hash
         try:
-            built: Kind = _validator(kind).validate_python(content)
+            return validator.validate_python(content)
         except ValidationError as error:
             # A key that is misspelt is also missing: say what stands there first.
             problems = sorted(error.errors(), key=lambda problem: problem["type"] not in _UNKNOWN)
             raise ValueError(self._sentence(kind, problems[0])) from None
-        return built
 
     def _sentence(self, kind: Any, problem: Any) -> str:
         path = list(problem["loc"])
