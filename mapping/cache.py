@@ -99,9 +99,9 @@ class Cache:
         return found
 
     def keep(self, key: Key, mapping: Mapping) -> None:
-        """Keep `mapping`; a folder that cannot be written to is left alone."""
+        """Keep `mapping`, in the folder if it is proved; one that cannot be written to is left."""
         self._solved.put(key, mapping)
-        if self.folder:
+        if self.folder and mapping.bound == mapping.cost:
             with contextlib.suppress(OSError):
                 _write(_path(self.folder, key), mapping)
 

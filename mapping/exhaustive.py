@@ -13,7 +13,7 @@ from mapping.least import floor, ranked
 from mapping.lower import lower_gemm
 from mapping.objective import Goal, Number, op_cost
 from mapping.problem import Problem, TileShape
-from mapping.space import Candidates, least_needs, settings
+from mapping.space import Candidates, array_of, candidates, least_needs, settings
 from mapping.types import Mapping, NoMapping
 from simulator.arch import MemoryMode, NMArray
 from simulator.nm_tile import NMSetting
@@ -45,7 +45,7 @@ def exhaustive(
     for least, setting in floors:
         if best and least >= best.cost:
             break
-        found = ranked(arch, goal, setting, problem)
+        found = ranked(arch, goal, setting, problem, candidates(arch, setting, problem))
         considered += len(found)
         best = improved(arch, goal, problem, name, setting, found, best, accept)
     if best is None:
@@ -91,12 +91,21 @@ def _proved(name: str, setting: NMSetting, shape: TileShape, cost: Number) -> Ma
     return Mapping(op=name, setting=setting, shape=shape, cost=cost, bound=cost, considered=0)
 
 
-@lru_cache(maxsize=2)  # whoever takes a choice lowers it once more: the last one tried, often
+@lru_cache(maxsize=64)
+def _programmed(arch: NMArray, *, select: bool) -> NMArray:
+    """Return `arch` with everything that a product's program does not depend on at its least."""
+    training = arch.training if select else None
+    return replace(array_of(arch), clock_hz=arch.clock_hz, dram=arch.dram, training=training)
+
+
 def lowered(
     arch: NMArray, problem: Problem, setting: NMSetting, shape: TileShape
 ) -> tuple[Block, abc.Mapping[str, int]]:
     """Return the program of a mapped GEMM and its initial tokens."""
-    return lower_gemm(arch, problem, setting, shape)
+    return _lowered(_programmed(arch, select=problem.select), problem, setting, shape)
+
+
+_lowered = lru_cache(maxsize=1024)(lower_gemm)
 
 
 def exact_cost(

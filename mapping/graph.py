@@ -242,7 +242,7 @@ class _GraphMapper:
         best = None if self.layout else self.cache.find(key)
         if best is None:
             best = self._search(problem, goal, op)
-            if best.bound == best.cost and not self.layout:
+            if not self.layout:
                 self.cache.keep(key, best)
         self.considered += best.considered
         chosen = problem.packed(best.packed) if best.packed > 1 else problem

@@ -24,7 +24,7 @@ from mapping.least import ranked
 from mapping.objective import Goal, Number
 from mapping.problem import Problem
 from mapping.solver import SOLVERS, Model, Row, Status, solve
-from mapping.space import ORDERS, Candidates, elements, settings
+from mapping.space import ORDERS, Candidates, candidates, elements, settings
 from mapping.surrogate import DIMS, Choices, Floats, Product, Sum, bounds, dim_of, factors
 from mapping.types import Mapping
 from simulator.arch import MemoryMode, NMArray
@@ -211,7 +211,8 @@ class _Search:
         if not found.values:
             return None
         tiles = c.slice(self._learn(found.values))
-        return ranked(c.arch, self.goal, c.setting, c.problem, tiles)
+        legal = candidates(c.arch, c.setting, c.problem, tiles)
+        return ranked(c.arch, self.goal, c.setting, c.problem, legal)
 
     def model(self, limit: Number) -> Model:
         """Return the model of what may still cost less than `limit`."""
@@ -275,7 +276,7 @@ def integer(
         return untiled(arch, problem, name, goal)
     ends = time.perf_counter() + time_limit_s
     known = settings(arch, problem)
-    floors = setting_floors(arch, goal, problem, known)
+    floors = setting_floors(arch, goal, problem)
     best = greedy(arch, problem, name, goal, accept)
     bound, considered = best.cost, best.considered
     for i in sorted(range(len(known)), key=floors.__getitem__):

@@ -17,7 +17,6 @@ from mapping.space import (
     Candidates,
     Tiles,
     array_dims,
-    candidates,
     extreme_tiles,
     moved,
     part_sums,
@@ -178,11 +177,8 @@ def _cost(
     return energy * cycles * (ROUNDING / arch.clock_hz)
 
 
-def ranked(
-    arch: NMArray, goal: Goal, s: NMSetting, p: Problem, tiles: Tiles | None = None
-) -> Candidates:
-    """Return the legal ones of `tiles` (all by default) by ascending lower bound of their cost."""
-    found = candidates(arch, s, p, tiles)
+def ranked(arch: NMArray, goal: Goal, s: NMSetting, p: Problem, found: Candidates) -> Candidates:
+    """Return candidates, which come by cycles, by ascending lower bound of their cost."""
     if goal.objective is Objective.CYCLES:
         return found
     bound = least_costs(arch, goal, s, p, found.tiles, found.bound)

@@ -8,8 +8,8 @@ rows.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import Final
 
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mapping.problem import Problem, TileShape
-from simulator.arch import BufferParams, Dataflow, MemoryMode, NMArray
+from simulator.arch import BufferParams, Dataflow, DramParams, MemoryMode, NMArray
 from simulator.arch.nm_job import (
     fold_interval,
     fold_rows,
@@ -31,16 +31,20 @@ __all__ = [
     "ORDERS",
     "STREAMED",
     "Candidates",
+    "Measured",
     "Tiles",
     "all_tiles",
     "array_dims",
+    "array_of",
     "array_terms",
     "candidates",
     "distinct",
     "elements",
     "end_elements",
     "extreme_tiles",
+    "fitting",
     "least_needs",
+    "measured",
     "moved",
     "part_sums",
     "quanta",
@@ -98,6 +102,38 @@ class Candidates:
         t = self.tiles
         sizes = {name: int(getattr(t, name)[index]) for name in ("units", "m", "k", "n")}
         return TileShape(**sizes, order=ORDERS[t.order[index]])
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Tiles, and what they come to whatever the buffers' capacity and the memory's speed.
+
+    Bytes needed by buffer, array cycles, bytes moved in all, and bytes of the first tile's
+    operands and of the last tile's results.
+    """
+
+    tiles: Tiles
+    needs: Mapping[str, Ints]
+    array: Ints
+    traffic: Ints
+    ends: tuple[Ints, ...]
+
+
+@lru_cache(maxsize=64)
+def array_of(arch: NMArray) -> NMArray:
+    """Return `arch` with everything beside its array at its least."""
+    least = BufferParams(capacity_bytes=1)
+    return replace(
+        arch,
+        clock_hz=1,
+        vector_lanes=1,
+        act_buffer=least,
+        weight_buffer=least,
+        out_buffer=least,
+        dram=DramParams(bandwidth_bytes_per_s=1),
+        memory=MemoryMode.MODELLED,
+        training=None,
+    )
 
 
 def settings(arch: NMArray, problem: Problem) -> tuple[NMSetting, ...]:
@@ -400,26 +436,17 @@ def _needs(arch: NMArray, p: Problem, s: NMSetting, t: Tiles) -> dict[str, Ints]
     return needs
 
 
-def _bound(arch: NMArray, s: NMSetting, p: Problem, t: Tiles, traffic: Ints) -> Ints:
+def _bound(arch: NMArray, known: Measured) -> Ints:
     """Return a lower bound on the cycles of each candidate.
 
     The array cannot start before its first operands are there nor the last store before the
     array is done; and all transfers share one DMA. Steady memory knows no first and last.
     """
-    array = _array_cycles(arch, s, p, t)
-    alone = array
+    alone = known.array
     if arch.memory is not MemoryMode.STEADY:
-        alone = array + arch.dram.latency_cycles + _ends(arch, s, p, t)
-    bound: Ints = np.maximum(alone, _dma(arch, traffic))
+        alone = alone + arch.dram.latency_cycles + sum(_dma(arch, size) for size in known.ends)
+    bound: Ints = np.maximum(alone, _dma(arch, known.traffic))
     return bound
-
-
-def _ends(arch: NMArray, s: NMSetting, p: Problem, t: Tiles) -> Ints:
-    """Return the DMA cycles of the first tile's operands and of the last tile's store."""
-    cycles = np.zeros_like(t.m)
-    for operand, number in end_elements(p, s, t).items():
-        cycles = cycles + _dma(arch, _bytes(arch, s, number, operand))
-    return cycles
 
 
 def end_elements(p: Problem, s: NMSetting, t: Tiles) -> dict[str, Ints]:
@@ -450,30 +477,56 @@ def _least_moved(p: Problem) -> tuple[int, int, int]:
     return p.act_elements(w.units, w.m, w.k), columns, min(results)
 
 
-def whole_cycles(arch: NMArray, p: Problem, found: Sequence[NMSetting]) -> list[int]:
-    """Return under every setting cycles no tiling takes fewer of: all folds, all data once."""
+@lru_cache(maxsize=4096)
+def _whole(array: NMArray, p: Problem) -> list[tuple[int, int]]:
+    """Return array cycles and bytes under every setting: all folds, all data once."""
     act, columns, out = _least_moved(p)
     tile = p.array_tile(p.whole)
-    overhead = {flow: overhead_slots(arch, flow) for flow in {s.dataflow for s in found}}
-    m_folds, n_folds = -(-tile.m // arch.cols), -(-tile.n // arch.cols)
+    overhead = {flow: overhead_slots(array, flow) for flow in Dataflow}
+    m_folds, n_folds = -(-tile.m // array.cols), -(-tile.n // array.cols)
     floors = []
-    for s in found:
-        k_folds = -(-tile.k // (arch.rows * s.group))
+    for s in settings(array, p):
+        k_folds = -(-tile.k // (array.rows * s.group))
         match s.dataflow:
             case Dataflow.OS:
-                folds, length = -(-tile.m // fold_rows(arch)) * n_folds, -(-tile.k // s.group)
+                folds, length = -(-tile.m // fold_rows(array)) * n_folds, -(-tile.k // s.group)
             case Dataflow.WS:
                 folds, length = k_folds * n_folds, tile.m
             case Dataflow.IS:
                 folds, length = k_folds * m_folds, tile.n
-        load = load_slots(arch, s.dataflow, s.kept, s.group)
-        stream = stream_slots(arch, s.dataflow, s.kept, length)
-        further = (tile.groups * folds - 1) * fold_interval(arch, s.dataflow, load, stream)
-        weights = (arch.operand_bits + s.index_bits) * columns * kept_values(s, tile.k)
-        size = -(-(arch.operand_bits * (act + out) + weights) // 8)
-        dma = -(-size * arch.clock_hz // arch.dram.bandwidth_bytes_per_s)
-        floors.append(max(load + stream + overhead[s.dataflow] + further, dma))
+        load = load_slots(array, s.dataflow, s.kept, s.group)
+        stream = stream_slots(array, s.dataflow, s.kept, length)
+        further = (tile.groups * folds - 1) * fold_interval(array, s.dataflow, load, stream)
+        weights = (array.operand_bits + s.index_bits) * columns * kept_values(s, tile.k)
+        size = -(-(array.operand_bits * (act + out) + weights) // 8)
+        floors.append((load + stream + overhead[s.dataflow] + further, size))
     return floors
+
+
+def whole_cycles(arch: NMArray, p: Problem) -> list[int]:
+    """Return under every setting cycles no tiling takes fewer of: all folds, all data once."""
+    rate, per_second = arch.clock_hz, arch.dram.bandwidth_bytes_per_s
+    known = _whole(array_of(arch), p)
+    return [max(array, -(-size * rate // per_second)) for array, size in known]
+
+
+def measured(arch: NMArray, s: NMSetting, p: Problem, tiles: Tiles) -> Measured:
+    """Return what `tiles` come to on every machine with the array of `arch`."""
+    ends = end_elements(p, s, tiles).items()
+    return Measured(
+        tiles=tiles,
+        needs=_needs(arch, p, s, tiles),
+        array=_array_cycles(arch, s, p, tiles),
+        traffic=_traffic(arch, p, s, tiles),
+        ends=tuple(_bytes(arch, s, number, operand) for operand, number in ends),
+    )
+
+
+def fitting(arch: NMArray, known: Measured) -> Candidates:
+    """Return the tiles that fit the buffers, by ascending lower bound, then bytes."""
+    order = np.lexsort((known.traffic, bound := _bound(arch, known)))
+    order = order[_fits(arch, known.needs)[order]]
+    return Candidates(known.tiles.take(order), bound[order])
 
 
 def candidates(
@@ -481,13 +534,15 @@ def candidates(
 ) -> Candidates:
     """Return the legal ones of `tiles` (all by default), by ascending lower bound, then bytes."""
     tiles = tiles or all_tiles(problem, quanta(arch, setting))
-    needs = _needs(arch, problem, setting, tiles)
-    fits = np.logical_and.reduce([need <= _capacity(arch, name) for name, need in needs.items()])
-    legal = tiles.take(np.flatnonzero(fits))
-    traffic = _traffic(arch, problem, setting, legal)
-    bound = _bound(arch, setting, problem, legal, traffic)
-    order = np.lexsort((traffic, bound))  # of equal bounds the one that moves less comes first
-    return Candidates(legal.take(order), bound[order])
+    legal = np.flatnonzero(_fits(arch, _needs(arch, problem, setting, tiles)))
+    return fitting(arch, measured(arch, setting, problem, tiles.take(legal)))
+
+
+def _fits(arch: NMArray, needs: Mapping[str, Ints]) -> NDArray[np.bool_]:
+    fits: NDArray[np.bool_] = np.logical_and.reduce(
+        [need <= _capacity(arch, name) for name, need in needs.items()]
+    )
+    return fits
 
 
 def least_needs(arch: NMArray, setting: NMSetting, problem: Problem) -> dict[str, tuple[int, int]]:

@@ -11,7 +11,6 @@ maximum of sums of earlier times. Two facts make the time of a loop exact for an
   squaring. This covers loops without a common rhythm, such as units that drift apart.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -19,6 +18,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator.recent import PerProgram
 from simulator.schedule import Block, OpSchedule, Repeat, Step, Unit
 
 __all__ = ["Transfer", "program_cycles", "transfer", "unit_cycles", "without"]
@@ -31,12 +31,10 @@ NEVER = -(2**60)
 MOST_PASSES = 24
 """Passes of a loop after which it is taken as a matrix instead."""
 
-MOST_RECENT = 256
-_RECENT: OrderedDict[int, tuple[Block, Mapping[str, int], int]] = OrderedDict()
-"""Cycles of program objects seen last: a mapper has timed what is simulated next."""
-
 LONGEST_RHYTHM = 2
 """Passes after which times may repeat: double buffers alternate."""
+
+_CYCLES: PerProgram[int] = PerProgram()
 
 
 @dataclass(slots=True)
@@ -201,16 +199,13 @@ def program_cycles(
 
     `tokens` are the initial tokens by channel; the schedule must satisfy `verify_schedule`.
     """
-    known = _RECENT.get(id(program))
-    if known and known[0] is program and known[1] == tokens:
-        return known[2]
+    return _CYCLES.get(program, tokens, lambda: _end(program, tokens, units))
+
+
+def _end(program: Block, tokens: Mapping[str, int], units: Iterable[StrEnum]) -> int:
     clock = _Clock(dict.fromkeys(units, 0), {name: [0] * n for name, n in tokens.items()})
     clock.run(program)
-    cycles = max(clock.units.values())
-    _RECENT[id(program)] = program, tokens, cycles
-    if len(_RECENT) > MOST_RECENT:
-        _RECENT.popitem(last=False)
-    return cycles
+    return max(clock.units.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,13 +9,17 @@ tokens, and the whole program is a timed event graph whose exact time has a clos
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 from simulator.counts import Counts
 from simulator.plan import GemmPlan, StreamPlan, Unit
+from simulator.recent import PerProgram
 from workloads.canonical import Spec, digest
 
 __all__ = ["Block", "OpSchedule", "Repeat", "Schedule", "Step", "Unit", "verify_schedule"]
+
+_BALANCED: PerProgram[None] = PerProgram()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +142,6 @@ def _balance(block: Block, balance: dict[str, int], op: str) -> None:
 
 def verify_schedule(schedule: Schedule) -> None:
     """Raise ValueError, naming the step, if a wait can never be satisfied in program order."""
-    # Operators lowered alike share one program object.
-    for op in {id(op.program): op for op in schedule.ops}.values():
-        _balance(op.program, dict(op.tokens), op.name)
+    for op in schedule.ops:
+        balance = partial(_balance, op.program, dict(op.tokens), op.name)
+        _BALANCED.get(op.program, op.tokens, balance)

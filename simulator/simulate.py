@@ -9,12 +9,15 @@ import numpy as np
 from simulator.arch import Accelerator, DspChain, MemoryMode
 from simulator.counts import Counts, Event, add, scale
 from simulator.engine import program_cycles, unit_cycles, without
+from simulator.recent import PerProgram
 from simulator.result import OP_RECORD, STALLS, Provenance, Result, Totals
 from simulator.schedule import OpSchedule, Schedule, Step, Unit, verify_schedule
 
 __all__ = ["VERSION", "dram_bytes", "op_cycles", "op_events", "simulate", "totals"]
 
 VERSION: Final = "0.1.0"
+
+_EVENTS: PerProgram[dict[Event, int]] = PerProgram()
 
 
 def op_cycles(arch: Accelerator, op: OpSchedule) -> int:
@@ -166,7 +169,10 @@ def op_events(op: OpSchedule) -> dict[Event, int]:
 
 
 def _step_events(op: OpSchedule) -> dict[Event, int]:
-    return add(scale(step.counts, times) for step, times in op.steps())
+    def sums() -> dict[Event, int]:
+        return add(scale(step.counts, times) for step, times in op.steps())
+
+    return _EVENTS.get(op.program, op.tokens, sums)
 
 
 def _split(stepped: Counts, op: OpSchedule) -> dict[Event, int]:
