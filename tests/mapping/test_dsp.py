@@ -516,7 +516,8 @@ def test_zeros_that_save_no_time_are_named():
     )
     assert gated.cycles == dense.cycles
     assert gated.counts["mac", "int8", "full"] < dense.counts["mac", "int8", "full"]
-    assert any("unstructured:0.5 zeros run at dense time" in note for note in gated.notes)
+    assert any("50.0% of the weights of 18 projections" in note for note in gated.notes)
+    assert any("are zeros that run at dense time" in note for note in gated.notes)
     assert not any("dense time" in note for note in dense.notes)
 
 
