@@ -195,9 +195,6 @@ _NORMS: Final[Mapping[str, str]] = {
 _ASIDE: Final = ("Shape", "Size", "IsNaN", "ReduceMax", "ReduceSum")
 """Operators whose results are settings: sizes, and what a softmax subtracts and divides by."""
 
-_ELEMENTWISE: Final = frozenset(("Add", "Mul", *_CURVES.split(), *_NORMS))
-"""Operators whose results have the shape of the first input with a term."""
-
 _STAGES: Final[Mapping[tuple[str, str], str]] = {
     ("ReduceMean", "square"): "mean",
     ("Sqrt", "mean"): "root",
@@ -260,12 +257,12 @@ class _Reader:
         shapes: Mapping[str, Shape],
         constants: Mapping[str, NDArray[Any]],
     ) -> None:
-        self.nodes, self.shapes, self.constants = nodes, dict(shapes), constants
+        self.nodes, self.shapes, self.constants = nodes, shapes, constants
         self.terms: dict[str, Term] = {}
         self.attention: dict[int, tuple[Normed, Context, Projection]] = {}
         self.layers: list[Layer] = []
         self.head: Projection | None = None
-        self.batch = self.tokens = self.cached = self.macs = self.head_rows = 0
+        self.batch = self.tokens = self.cached = self.macs = self.head_rows = self.last_step = 0
         self.weights: dict[str, int] = {}
 
     def read(self) -> Recognised:
@@ -281,14 +278,19 @@ class _Reader:
 
     def _table(self) -> Node:
         """Return the operator that fetches tokens: its table has the shape of the head."""
-        heads = [shape for node in self.nodes if (shape := self.matrix(node))]
-        for node in self.nodes:
-            table = self.constants.get(node.inputs[0]) if node.type == "Gather" else None
-            if table is not None and heads and table.shape == heads[-1][::-1]:
-                return node
+        tables = {
+            self.constants[node.inputs[0]].shape: node
+            for node in reversed(self.nodes)
+            if node.type == "Gather"
+            and node.inputs[0] in self.constants
+            and len(self.shapes.get(node.outputs[0], ())) == 3
+        }
+        for node in reversed(self.nodes):
+            if (matrix := self.matrix(node)) and matrix[::-1] in tables:
+                return tables[matrix[::-1]]
         raise Unrecognised(
-            "no operator fetches tokens from a table as wide and long as the last constant "
-            "matrix, the language-model head"
+            "no operator fetches tokens from a table of the size of a constant matrix, the "
+            "language-model head"
         )
 
     def _read(self, node: Node) -> None:
@@ -308,13 +310,10 @@ class _Reader:
             )
         results = made if isinstance(made, tuple) else (made,) * len(node.outputs)
         self.terms.update(zip(node.outputs, results, strict=False))
-        if node.type in _ELEMENTWISE:  # shape inference stops behind a runtime's own operators
-            shape = next(self.shapes[name] for name in node.inputs if name in self.terms)
-            self.shapes.update({name: shape for name in node.outputs if name not in self.shapes})
 
     def _checked(self) -> Recognised:
-        head, end = self.head, Hidden(2 * len(self.layers))
-        if head is None or not isinstance(head.source, Normed) or head.source.of != end:
+        head, end = self.head, 2 * len(self.layers)
+        if head is None or self.last_step != end:
             raise Unrecognised("no constant matrix makes words of the last layer's norm")
         if not self.layers:
             raise Unrecognised("it has no layers")
@@ -426,15 +425,15 @@ def _product(reader: _Reader, node: Node) -> Made:
     if matrix is None:
         return _of_two(reader, node, a, b)
     k, n = matrix
-    shape = (*reader.shapes[node.inputs[0]][:-1], n)
-    size = math.prod(reader.shapes.setdefault(node.outputs[0], shape))
+    size = math.prod(reader.shapes[node.outputs[0]])
     reader.macs += size * k
     reader.weights[node.inputs[1]] = k * n
     if node.attributes.get("transA") or not isinstance(a, Normed | Context | Gated | Curve):
         return None
     turned = bool(node.attributes.get("transB"))
     made = Projection(node.name, a, node.inputs[1], k, 0, n, turned)
-    if isinstance(a, Normed):
+    if isinstance(a, Normed) and a.of.step >= reader.last_step:
+        reader.last_step = a.of.step
         reader.head, reader.head_rows = made, size // n
     return made
 
@@ -465,9 +464,7 @@ def _fused_attention(reader: _Reader, node: Node) -> Made:
     queries = _base(q)
     if queries is None:
         return None
-    rows = (reader.batch, reader.tokens)
-    reader.macs += 2 * math.prod(rows) * reader.tokens * queries.n
-    reader.shapes.setdefault(node.outputs[0], (*rows, queries.n))
+    reader.macs += 2 * reader.batch * reader.tokens * reader.tokens * queries.n
     return reader.context(q, k, v, heads, queries.n // heads)
 
 

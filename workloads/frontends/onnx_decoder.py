@@ -23,6 +23,7 @@ from workloads.frontends.decoder_terms import (
 )
 from workloads.frontends.onnx_file import read_model, static_model
 from workloads.frontends.onnx_nodes import read_constants, read_facts, read_nodes
+from workloads.frontends.onnx_recording import runtime_shapes
 from workloads.frontends.onnx_weights import plain_weights
 from workloads.graph import WorkloadGraph
 from workloads.zoo.decoder import DecoderShape, decoder_graph
@@ -81,9 +82,12 @@ def load_onnx_decoder(
     path = Path(path)
     model = read_model(path)
     static, _ = static_model(path, model, {**_inputs(model), **(inputs or {})}, 1)
+    sources, (shapes, _) = read_nodes(static), read_facts(static)
+    unknown = [name for node in sources for name in node.outputs if name not in shapes]
+    shapes |= runtime_shapes(path, static, unknown) if unknown else {}
     try:
-        nodes, constants = plain_weights(read_nodes(static), read_constants(path, static))
-        found = recognise(nodes, read_facts(static)[0], constants)
+        nodes, constants = plain_weights(sources, read_constants(path, static))
+        found = recognise(nodes, shapes, constants)
         shape = _shape(path.stem, found)
         _check_counts(found, shape)
     except Unrecognised as error:
@@ -147,15 +151,13 @@ def _check_counts(found: Recognised, shape: DecoderShape) -> None:
     more_words = (found.head_rows - found.batch) * shape.width * shape.vocabulary
     macs = graph.macs + shape.layers * cached + more_words
     weights = sum(spec.size for spec in graph.tensors.values() if spec.parameter)
-    held = sum(found.weights.values())
     for what, in_file, in_shape in (
-        ("products take", found.macs, macs),
-        ("matrices hold", held, weights),
+        ("products take {} multiply-accumulates", found.macs, macs),
+        ("matrices hold {} weights", sum(found.weights.values()), weights),
     ):
         if in_file != in_shape:
-            unit = "multiply-accumulates" if in_file is found.macs else "weights"
             raise Unrecognised(
-                f"its {what} {in_file} {unit}, but those of the decoder recognised in it {in_shape}"
+                f"its {what.format(in_file)}, but those of the decoder recognised in it {in_shape}"
             )
 
 
