@@ -190,24 +190,27 @@ def masked_rows(mask: NDArray[np.bool_]) -> dict[int, int]:
 def published(arch: DspChain, graph: WorkloadGraph) -> tuple[WorkloadGraph, int, tuple[str, ...]]:
     """Return `graph` compressed as the machine's published run, its attention share and a note.
 
-    Graphs of another model and graphs with a sparsity or weights of their own stay as they are,
-    at 100 %.
+    Graphs of another model and graphs with a sparsity of their own stay as they are, at 100 %.
+    Weights that are known stay as they are too; attention is then the published run's.
     """
     chosen = arch.compression
     weights = {op.inputs[1] for op in graph.gemm_ops if graph.tensors[op.inputs[1]].parameter}
     own = any(not isinstance(graph.tensors[name].sparsity, Dense) for name in weights)
-    if chosen is None or graph.name != chosen.model or own or graph.values:
+    if chosen is None or graph.name != chosen.model or own:
         return graph, 100, ()
     tensors = dict(graph.tensors)
     known: dict[int, NofM] = {}
-    for name in sorted(weights):
+    for name in sorted(weights - graph.values.keys()):
         if any(part in chosen.projections for part in name.split(".")):
             n = tensors[name].shape[-1]
             known[n] = known.get(n) or NofM(chosen.kept_rows(n), 16)
             tensors[name] = replace(tensors[name], sparsity=known[n])
+    sparse = (
+        f"{' and '.join(chosen.projections)} keep {chosen.kept_percent} % of their weights "
+        "(16:16 and 8:16 rows), "
+    )
     note = (
-        f"Published compression of {chosen.model}: {' and '.join(chosen.projections)} keep "
-        f"{chosen.kept_percent} % of their weights (16:16 and 8:16 rows), prefill attention "
+        f"Published compression of {chosen.model}: {sparse if known else ''}prefill attention "
         f"{chosen.attention_percent} % of its causal blocks of {chosen.attention_block} tokens"
     )
     return replace(graph, tensors=tensors), chosen.attention_percent, (note,)

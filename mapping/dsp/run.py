@@ -132,7 +132,7 @@ def decode_buckets(step: int, prefill: int, decode: int) -> tuple[tuple[int, int
 def _label(graph: WorkloadGraph, decoder: Decoder, percent: int) -> str:
     weights = [graph.tensors[op.inputs[1]] for op in graph.gemm_ops]
     sparse = [w for w in weights if w.parameter and not isinstance(w.sparsity, Dense)]
-    if percent < 100:
+    if percent < 100 and not graph.values:
         return "published compression"
     labels = {str(weight.sparsity) for weight in sparse}
     if not labels and any(min(node.kept_rows) < 16 for _, node in decoder.linears):

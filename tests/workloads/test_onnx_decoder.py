@@ -188,6 +188,15 @@ class Quick(Writer):
         return self.op("Mul", x, self.op("Sigmoid", self.op("Mul", x, self.const(1.7))))
 
 
+class Softcap(Writer):
+    """Scores are capped inside the fused operator."""
+
+    def fused(self, q, k, v):
+        y = super().fused(q, k, v)
+        self.nodes[-1].attribute.extend([helper.make_attribute("softcap", 30.0)])
+        return y
+
+
 class Partial(Writer):
     """Only half of a head's elements turn."""
 
@@ -285,7 +294,11 @@ class Stranger(Writer):
             r"operator '\S+' \(LayerNormalization\) on the projection '\S+' is no part of",
         ),
         (Tempered(), r"\(Tanh\) on attention scores is no part of a decoder that is known here"),
-        (Quick(), r"\(Mul\) on Mul and Sigmoid and Mul of the projection|\(MatMul\) .*|\(Add\) on"),
+        (Quick(), r"Mul and Sigmoid and Mul of the projection '\S+', is none of Relu, Gelu, Silu"),
+        (
+            Softcap(attention="GroupQueryAttention"),
+            r"\(GroupQueryAttention\) on the projection '\S+' in rotary form and the",
+        ),
         (Partial(), r"\(Concat\) on the projection '\S+' in rotary form is no part of a decoder"),
         (OneTurned(), r"\(MatMul\) on attention weights and the projection '\S+' is no part"),
         (Parallel(), r"\(Add\) on the projection '\S+' and the residual stream is no part"),

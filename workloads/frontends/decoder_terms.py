@@ -17,6 +17,7 @@ from typing import Any, Final, TypeAlias
 from numpy.typing import NDArray
 
 from workloads.frontends.onnx_nodes import Node, Shape
+from workloads.zoo.decoder import ACTIVATIONS
 
 __all__ = ["Context", "Layer", "Projection", "Recognised", "Unrecognised", "recognise"]
 
@@ -299,6 +300,8 @@ class _Reader:
         rule = RULES.get(node.type)
         try:
             made = rule(self, node) if rule else None
+        except Unrecognised:
+            raise
         except MALFORMED:  # a size that is missing or contradicts another
             made = None
         if made is None:
@@ -394,8 +397,10 @@ class _Reader:
         self, x: Hidden, down: Projection, curve: Curve, gate: Projection | None, up: Projection
     ) -> Hidden | None:
         kind, normed = _activation(curve), up.source
-        if not kind or not isinstance(normed, Normed) or normed.of != x:
+        if not isinstance(normed, Normed) or normed.of != x:
             return None
+        if kind is None:
+            raise Unrecognised(f"an activation, {curve}, is none of {', '.join(ACTIVATIONS)}")
         before, context, output = self.attention[x.step // 2]
         self.layers.append(
             Layer(
@@ -462,7 +467,7 @@ def _fused_attention(reader: _Reader, node: Node) -> Made:
     if given.get("do_rotary"):
         q, k = (Turned(of, tabled=True) if (of := _base(x)) else None for x in (q, k))
     queries = _base(q)
-    if queries is None:
+    if queries is None or given.get("softcap"):
         return None
     reader.macs += 2 * reader.batch * reader.tokens * reader.tokens * queries.n
     return reader.context(q, k, v, heads, queries.n // heads)
