@@ -1,5 +1,6 @@
 """Decoders on a DspChain: reading graphs, programs, exact times, published rows."""
 
+from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
 
@@ -9,7 +10,7 @@ import pytest
 from mapping.dsp import compile_model, decoder_of, published, simulate_decoder
 from mapping.dsp.compile import block_map, program_file
 from mapping.dsp.emit import SLOTS
-from mapping.dsp.model import Attention, Linear, kept_rows
+from mapping.dsp.model import Attention, Linear, kept_rows, masked_rows
 from mapping.dsp.tiles import Tile, Unit, core_rows, core_share, split_groups, tiles
 from mapping.dsp.timing import Timeline, busy_cycles
 from simulator.arch.load import load_arch
@@ -28,7 +29,8 @@ from simulator.dsp_isa import (
 )
 from simulator.engine import transfer
 from workloads.gemm import gemm_graph
-from workloads.sparsity import NofM, Unstructured
+from workloads.pruning import prune
+from workloads.sparsity import Explicit, NofM, Unstructured
 from workloads.zoo import build
 from workloads.zoo.decoder import decoder
 
@@ -125,9 +127,75 @@ def test_other_models_and_own_sparsity_are_not_compressed():
         assert published(VHK158, graph) == (graph, 100, ())
 
 
+def own_weights(graph, seed=0):
+    """Return a decoder with values: whole rows of 0, 2, 4, 8 and 16 of 16, and some more zeros."""
+    rng = np.random.default_rng(seed)
+    values = {}
+    for name, spec in graph.tensors.items():
+        if spec.parameter:
+            kept = np.resize([16, 8, 4, 2, 0], spec.shape[1])
+            mask = prune(rng.normal(size=spec.shape), NofM(tuple(kept.tolist()), 16))
+            mask[rng.integers(spec.shape[0], size=9), 1] = False
+            values[name] = mask * rng.normal(size=spec.shape).astype(np.float32)
+    return replace(graph, values=values)
+
+
+def test_weights_of_its_own_say_what_a_decoder_keeps():
+    """A row runs at the N of its fullest group; zeros beyond that are gated."""
+    graph = own_weights(small(prefill=8, decode=2))
+    for _, node in decoder_of(graph).linears:
+        names = [node.name.replace("gate_proj+up_proj", part) for part in ("gate_proj", "up_proj")]
+        masks = [
+            graph.values[f"{name}.weight"] != 0 for name in (names if node.gated else names[:1])
+        ]
+        rows = sum(mask.shape[1] for mask in masks)
+        assert node.nonzeros == sum(int(mask.sum()) for mask in masks)
+        assert node.kept_rows[0] == sum(sum(~mask.any(axis=0)) for mask in masks)
+        assert sum(node.kept_rows.values()) == rows
+        assert set(node.kept_rows) == {16, 8, 4, 2, 0}
+        assert 0 < node.places - node.nonzeros < 9 * len(masks) + 1
+    result = simulate_decoder(graph, small_arch()).result
+    assert result.sparsity == "rows of N:16"
+    assert result.macs_effectual < result.macs_dense
+    assert result.cycles < simulate_decoder(small(prefill=8, decode=2), small_arch()).result.cycles
+    assert any("are zeros that run at dense time, gated" in note for note in result.notes)
+
+
+@pytest.mark.parametrize("kept", range(17))
+def test_a_mask_of_any_fullness_runs_at_the_next_n(kept):
+    """One group of `kept` weights sets the N of its row, up to 2, 4, 8 or 16."""
+    mask = np.zeros((40, 3), dtype=bool)  # the last group has 8 places
+    mask[16 : 16 + kept, 1] = True
+    mask[39, 2] = True
+    most = next(n for n in (0, 2, 4, 8, 16) if n >= kept)
+    expected = Counter([0, most, 2])
+    assert masked_rows(mask) == dict(sorted(expected.items(), reverse=True))
+
+
+def test_an_explicit_mask_is_skipped_as_far_as_its_rows_allow():
+    """A mask without values says the same as weights with those zeros."""
+    graph = own_weights(small(decode=2))
+    masks = {name: Explicit(value != 0) for name, value in graph.values.items()}
+    tensors = {n: replace(t, sparsity=masks.get(n, t.sparsity)) for n, t in graph.tensors.items()}
+    masked = replace(graph, tensors=tensors, values={})
+    assert decoder_of(masked).layers == decoder_of(graph).layers
+
+
+def test_own_weights_keep_their_zeros_in_the_published_run():
+    """Known weights are not compressed again; attention is the published one."""
+    graph = replace(own_weights(small(prefill=8)), name="llama2-7b")
+    used, percent, notes = published(VHK158, graph)
+    assert (used, percent) == (graph, 30)
+    assert notes[0].startswith("Published compression of llama2-7b: prefill attention 30 % of its")
+
+
 @pytest.mark.parametrize(
     ("graph", "sentence"),
     [
+        (
+            lambda: small("opt-6.7b", activation="Gelu", prefill=8),
+            r"fc1': a DspChain has Relu and Silu as activations, not Gelu",
+        ),
         (lambda: gemm_graph(4, 16, 16), r"runs decoder LLMs with phases prefill and decode"),
         (lambda: small(prefill=8, batch=2), r"batch must be 1, not 2"),
         (
@@ -516,7 +584,8 @@ def test_zeros_that_save_no_time_are_named():
     )
     assert gated.cycles == dense.cycles
     assert gated.counts["mac", "int8", "full"] < dense.counts["mac", "int8", "full"]
-    assert any("unstructured:0.5 zeros run at dense time" in note for note in gated.notes)
+    assert any("50.0% of the weights of 18 projections" in note for note in gated.notes)
+    assert any("are zeros that run at dense time" in note for note in gated.notes)
     assert not any("dense time" in note for note in dense.notes)
 
 

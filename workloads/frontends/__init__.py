@@ -20,9 +20,9 @@ def load(source: str | Path | WorkloadGraph, **options: Any) -> WorkloadGraph:
     """Return the workload that `source` names, with the options of its kind.
 
     A zoo name takes the network's sizes (image, batch, length, prefill, decode); a decoder's
-    .yaml takes prefill, decode and batch; an .onnx path takes inputs, batch and record; a
-    SCALE-Sim topology .csv and a graph take none. Raises ValueError naming what was found and
-    what is known.
+    .yaml takes prefill, decode and batch; an .onnx path takes inputs, batch and record, and one
+    of a decoder prefill and decode, its lengths then; a SCALE-Sim topology .csv and a graph take
+    none. Raises ValueError naming what was found and what is known.
 
     >>> load("resnet9", batch=2).name
     'resnet9'
@@ -34,6 +34,11 @@ def load(source: str | Path | WorkloadGraph, **options: Any) -> WorkloadGraph:
         return build(source, **options)
     path = Path(source)
     match path.suffix.lower():
+        case ".onnx" if {"prefill", "decode"} & set(options):
+            from workloads.frontends.onnx_decoder import load_onnx_decoder
+
+            _phase_options(f"{path} as a decoder", options, "inputs")
+            return load_onnx_decoder(path, **options)
         case ".onnx":
             from workloads.frontends.onnx import load_onnx
 
@@ -56,10 +61,10 @@ def _no_options(what: str, options: dict[str, Any]) -> None:
         raise WorkloadError(f"{what} takes no options, but {', '.join(options)} was given")
 
 
-def _phase_options(what: str, options: dict[str, Any]) -> None:
-    _known_options(what, options, ("prefill", "decode", "batch"))
-    for name, value in options.items():
-        check_size(what, name, value)
+def _phase_options(what: str, options: dict[str, Any], *more: str) -> None:
+    _known_options(what, options, ("prefill", "decode", "batch", *more))
+    for name in options.keys() - set(more):
+        check_size(what, name, options[name])
 
 
 def _known_options(what: str, options: dict[str, Any], known: tuple[str, ...]) -> None:
