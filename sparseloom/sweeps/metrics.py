@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Final
 
 from cost_models import Cost
 from simulator.arch import BufferParams
 from simulator.result import Result
+from sparseloom.schema import CAUSES
 
-__all__ = ["METRICS", "Metric", "measure"]
+__all__ = ["METRICS", "Metric", "cause_metric", "measure"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +30,15 @@ def _buffer_bytes(result: Result, _cost: Cost) -> int:
 
 def _dram_bytes(result: Result, _cost: Cost) -> int:
     return int((result.per_op["dram_read_bytes"] + result.per_op["dram_write_bytes"]).sum())
+
+
+def cause_metric(cause: str) -> str:
+    """Return the name of the metric that counts the cycles of a cause."""
+    return f"{cause}_cycles"
+
+
+def _cause_cycles(cause: str, result: Result, _cost: Cost) -> int:
+    return next((cycles for name, cycles, _ in result.bottlenecks() if name == cause), 0)
 
 
 METRICS: Final[Mapping[str, Metric]] = {
@@ -52,6 +63,10 @@ METRICS: Final[Mapping[str, Metric]] = {
     "bandwidth_bytes_per_s": Metric(
         unit="B/s", label="DRAM bandwidth", of=lambda r, _: r.arch.dram.bandwidth_bytes_per_s
     ),
+    **{
+        cause_metric(cause): Metric(unit="cycles", label=meaning, of=partial(_cause_cycles, cause))
+        for cause, meaning in CAUSES.items()
+    },
 }
 """Objectives and constraints name one of these."""
 
