@@ -9,7 +9,8 @@ import json
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -382,38 +383,68 @@ def place(
         str, typer.Argument(help="A built-in spec (see `list`) or a .yaml.", show_default=False)
     ],
     device: Annotated[
-        str | None, typer.Option(help="Device table; the spec's own if left out.")
+        str | None, typer.Option(help="Device or board; the spec's own if left out.")
     ] = None,
     solver: Annotated[Solver, typer.Option(help="What solves the program.")] = Solver.HIGHS,
-    time_limit: Annotated[float, typer.Option(min=1, help="Seconds to spend at most.")] = 60,
+    time_limit: Annotated[float, typer.Option(min=1, help="Seconds to solve at most.")] = 60,
+    store: Annotated[
+        Path | None,
+        typer.Option(help="Designs: a sweep's store to keep and find simulated candidates in."),
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Designs: local processes.")] = 1,
     out: Annotated[
-        Path | None, typer.Option(help="Write placement.json and floorplan.svg into this folder.")
+        Path | None,
+        typer.Option(
+            help="Folder for placement.json and floorplan.svg, or for design.json, candidates.csv "
+            "and front.svg."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Place units, DSP chains and buffers on a device: objective, proved bound and gap."""
-    from mapping.placer import load_problem
-    from mapping.placer import place as solve
+    """Place units on a device, or choose the machine to build there, with bound and gap.
+
+    A spec lists units, DSP chains and buffers, or, as a design, workloads and machines to choose
+    from under a budget.
+    """
+    from sparseloom.designs import Design, DesignSpec
+    from sparseloom.placing import load_placement
+    from sparseloom.placing import place as solve
+    from sparseloom.progress import counted
 
     if out:
         from sparseloom.outputs import check_folder
 
         check_folder(out)  # before the work, not after it
-    problem = load_problem(spec, device=device)
-    placement = solve(problem, solver=solver.value, time_limit_s=time_limit)
+    problem = load_placement(spec, device=device)
+    title = "simulating candidates" if isinstance(problem, DesignSpec) else "placing"
+    with _resumable(), counted(title) as on_point:
+        found = solve(
+            problem,
+            solver=solver.value,
+            time_limit_s=time_limit,
+            store=store,
+            jobs=jobs,
+            on_point=on_point,
+        )
     written: tuple[Path, ...] = ()
     if out:
-        from sparseloom.outputs import write_placement
+        from sparseloom.outputs import write_placed
 
-        written = write_placement(problem, placement, out)
-    document = placement.summary()
+        written = write_placed(problem, found, out)
+    document = found.to_json() if isinstance(found, Design) else found.summary()
     if as_json:
         _print_json(document)
         return
-    from sparseloom.tables import placement_table
+    from sparseloom.tables import design_tables, placement_table
 
     console = _console()
-    console.print(placement_table(document))
+    designed = isinstance(found, Design)
+    for table in design_tables(document) if designed else [placement_table(document)]:
+        console.print(table)
+    for sentence in document.get("why", ()):
+        console.print(sentence)
+    for note in document.get("notes", ()):
+        console.print(f"note: {note}")
     for path in written:
         console.print(f"wrote {path}", soft_wrap=True)
 
@@ -571,7 +602,7 @@ def sweep(
     from sparseloom.progress import counted
     from sparseloom.sweeps import sweep as run_sweep
 
-    with counted("sweeping") as on_point:
+    with _resumable(), counted("sweeping") as on_point:
         done = run_sweep(
             spec, store, jobs=jobs, dask=dask, retry_failed=retry_failed, on_point=on_point
         )
@@ -592,8 +623,19 @@ def sweep(
         raise typer.Exit(1)
 
 
+@contextmanager
+def _resumable() -> Iterator[None]:
+    """Say, when the keyboard stops a sweep, what is kept and how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        if str(stop):
+            print(f"sparseloom: {stop}", file=sys.stderr)
+        raise
+
+
 def _report_sweep(store: Path, out: Path | None, as_json: bool, count: bool) -> None:
-    from sparseloom.sweeps.report import sweep_tables, to_json, write_report
+    from sparseloom.sweeps.report import meanings, sweep_tables, to_json, write_report
     from sparseloom.sweeps.store import open_store
     from sparseloom.sweeps.summary import summarise
 
@@ -603,6 +645,12 @@ def _report_sweep(store: Path, out: Path | None, as_json: bool, count: bool) -> 
             return
         summary = summarise(opened)
         written = write_report(opened, summary, out) if out else ()
+    if written and not any(path.suffix == ".parquet" for path in written):
+        print(
+            "sparseloom: points.parquet is not written, it needs pyarrow: "
+            "pip install 'sparseloom[parquet]'",
+            file=sys.stderr,
+        )
     if as_json:
         _print_json(to_json(summary))
         return
@@ -614,6 +662,8 @@ def _report_sweep(store: Path, out: Path | None, as_json: bool, count: bool) -> 
         console.print(f"\n{workload}")
         for table in tables:
             console.print(plain_table(table.title, table.columns, table.rows))
+    for name, unit, meaning in meanings(summary.objectives):
+        console.print(f"{name}: {meaning}{f' ({unit})' if unit and unit != meaning else ''}")
     for reason, number in summary.failures.items():
         console.print(f"failed, {number:,} points: {reason}", soft_wrap=True)
     for path in written:

@@ -73,7 +73,7 @@ class YamlFile:
         return f"{self.name}, line {self.lines[key]}" if key else self.name
 
     def mapping(self, wanted: str) -> dict[str, Any]:
-        """Return a copy of the content. Raises ValueError, saying what is wanted, for no mapping."""
+        """Return a copy of the content. Raises ValueError saying what is wanted if it is none."""
         if not isinstance(self.content, dict):
             empty = "the file is empty; " if self.content is None else ""
             raise ValueError(f"{self.name}: {empty}{wanted}")
@@ -165,7 +165,7 @@ def parse_yaml(text: str, name: str) -> YamlFile:
     """
     try:
         lines = _key_lines(yaml.compose(text, Loader=_Loader))
-        content = yaml.load(text, Loader=_Loader)  # noqa: S506  a safe loader
+        content = yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{name}, line {mark.line + 1}" if mark else name

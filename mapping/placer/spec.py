@@ -1,6 +1,6 @@
 """Placement files: YAML (built in or the user's) becomes a problem on a device."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from fnmatch import fnmatchcase
@@ -103,19 +103,23 @@ FILES: Final = {"slots": SlotsFile, "sites": SitesFile}
 """Layouts of a placement file by its key `problem`."""
 
 
-def load_problem(source: str | Path, *, device: str | None = None) -> Problem | SitesProblem:
+def load_problem(
+    source: str | Path | YamlFile, *, device: str | None = None, more: Iterable[str] = ()
+) -> Problem | SitesProblem:
     """Return the problem of a built-in name or a YAML file, on another device if one is given.
 
-    Raises ValueError naming file, line and key for anything unknown, mistyped or out of range.
+    `more` are kinds that the caller knows beside ours. Raises ValueError naming file, line and
+    key for anything unknown, mistyped or out of range.
     """
-    read = read_spec(source)
-    content = read.mapping(f"a placement is a mapping with key 'problem': {', '.join(FILES)}")
+    read = source if isinstance(source, YamlFile) else read_spec(source)
+    kinds = ", ".join((*FILES, *more))
+    content = read.mapping(f"a placement is a mapping with key 'problem': {kinds}")
     kind = content.get("problem")
     if kind not in FILES:
         raise ValueError(
-            f"{read.where('problem')}: key 'problem' must be one of {', '.join(FILES)}, not {kind!r}"
+            f"{read.where('problem')}: key 'problem' must be one of {kinds}, not {kind!r}"
         )
-    file = read.build(FILES[kind], content)
+    file: SlotsFile | SitesFile = read.build(FILES[kind], content)
     if device is None:
         with _told(read, "device"):
             load_device(file.device)
@@ -129,14 +133,16 @@ def load_problem(source: str | Path, *, device: str | None = None) -> Problem | 
         )
 
 
-def read_spec(source: str | Path) -> YamlFile:
-    """Return the file of a built-in name or of a path, not validated yet."""
+def read_spec(source: str | Path, *, more: Iterable[str] = ()) -> YamlFile:
+    """Return the file of a built-in name or of a path, not validated yet.
+
+    `more` are names that the caller knows beside ours.
+    """
     if str(source) in SPECS:
         return read_yaml(_FOLDER / f"{source}.yaml", str(source))
     if Path(source).suffix not in (".yaml", ".yml"):
-        raise ValueError(
-            f"Unknown placement {str(source)!r}; {among(source, SPECS)}; or give a .yaml file"
-        )
+        known = among(source, (*SPECS, *more))
+        raise ValueError(f"Unknown placement {str(source)!r}; {known}; or give a .yaml file")
     return read_yaml(Path(source))
 
 
@@ -155,7 +161,9 @@ def _name(file: YamlFile) -> str:
 
 def _slots(read: YamlFile, file: SlotsFile, table: Device) -> Problem:
     nets = [net for index, entry in enumerate(file.nets) for net in _nets(file, index, entry, read)]
-    nets += [net for index, mesh in enumerate(file.meshes) for net in _mesh(file, index, mesh, read)]
+    nets += [
+        net for index, mesh in enumerate(file.meshes) for net in _mesh(file, index, mesh, read)
+    ]
     wires = table.crossing_wires if file.crossing_wires is None else file.crossing_wires
     with _told(read):
         return Problem(

@@ -19,7 +19,9 @@ __all__ = [
     "SamplerKind",
     "SweepSpec",
     "Workload",
+    "parameters_written_out",
     "read_spec",
+    "written_out",
 ]
 
 EXAMPLE: Final = """\
@@ -182,6 +184,17 @@ def _entries(file: YamlFile, content: Mapping[str, Any], key: str, name: str) ->
     return [{name: item} if isinstance(item, str) else item for item in given]
 
 
+def parameters_written_out(file: YamlFile, at: str, entry: Any) -> Any:
+    """Return a machine's entry, which stands at key `at`, with the values of every parameter."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("parameters"), dict):
+        return entry
+    values = {
+        str(key): _values(file, f"{at}.parameters.{key}", value)
+        for key, value in entry["parameters"].items()
+    }
+    return {**entry, "parameters": values}
+
+
 def written_out(file: YamlFile, wanted: str) -> dict[str, Any]:
     """Return the content with every short form of workloads, archs and values written out.
 
@@ -192,12 +205,7 @@ def written_out(file: YamlFile, wanted: str) -> dict[str, Any]:
         if key in content:
             content[key] = _entries(file, content, key, name)
     for index, entry in enumerate(content.get("archs", ())):
-        if isinstance(entry, dict) and isinstance(entry.get("parameters"), dict):
-            at = f"archs.{index}.parameters"
-            entry["parameters"] = {
-                str(key): _values(file, f"{at}.{key}", value)
-                for key, value in entry["parameters"].items()
-            }
+        content["archs"][index] = parameters_written_out(file, f"archs.{index}", entry)
     return content
 
 

@@ -494,7 +494,9 @@ def test_file_errors_name_line_and_key(write, old, new, sentence):
 
 def test_file_that_is_a_list_is_refused(write):
     """A placement file is a mapping."""
-    with pytest.raises(ValueError, match=r"p\.yaml: a placement is a mapping with key 'problem': slots, sites"):
+    with pytest.raises(
+        ValueError, match=r"p\.yaml: a placement is a mapping with key 'problem': slots, sites"
+    ):
         load_problem(write(text="- 1\n"))
 
 
