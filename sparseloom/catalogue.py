@@ -92,8 +92,10 @@ def _devices() -> list[Row]:
 
 def _placements() -> list[Row]:
     from mapping.placer import SPECS, summary
+    from sparseloom.designs import DESIGNS, load_design
 
-    return [{"name": name, "summary": summary(name)} for name in SPECS]
+    rows = [{"name": name, "summary": summary(name)} for name in SPECS]
+    return rows + [{"name": name, "summary": load_design(name).summary} for name in DESIGNS]
 
 
 CATALOGUE: Final[Mapping[str, Callable[[], list[Row]]]] = {

@@ -61,12 +61,12 @@ class FlexDpeCore(Unit):
         return held
 
     def _active(self, m: Module, control: Controller) -> Signal:
-        """Return the multipliers of the pass, while it streams."""
+        """Return the multipliers of the pass."""
         job, active = control.settings, Signal(self.arch.peak_macs_per_cycle, name="active")
         for place, there in enumerate(active):
             after = Signal(shapes.multiplier(self.arch), name=f"after_{place}")
             m.d.comb += after.eq(place - job.start)
-            m.d.comb += there.eq(control.take_side & (after < job.nonzeros))
+            m.d.comb += there.eq(after < job.nonzeros)
         return active
 
     def _multiply(

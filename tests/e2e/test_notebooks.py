@@ -15,6 +15,7 @@ REDUCED = {
     "flightllm": "LENGTHS = range(256, 2049, 256)\n"
     "PROMPTS = (128,)\n"
     "COMPRESSIONS = studies.COMPRESSIONS[:1]\n"
+    "SWEPT = (128, 256)\n"
     "LONGEST = 256\n",
     "pe_grid": "PRODUCT = (64, 256, 64)\nDENSITIES = (0.1, 0.5, 1.0)\nFRAMES = 16\n",
 }
@@ -73,4 +74,4 @@ def test_flightllm_draws_every_figure_and_concludes():
     assert len(images) == len(calls) == 6
     last = notebook.cells[-1].outputs[0]["text"]
     assert "Published steps and prompts: -4.0% to +4.7%" in last
-    assert "the board's step +3.6%" in last
+    assert "the board's +1.3% to +4.2%" in last

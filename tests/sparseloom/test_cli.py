@@ -13,19 +13,6 @@ from sparseloom.cli import invoke
 
 
 @pytest.fixture
-def command(capsys, tmp_path, monkeypatch):
-    """Return a function that runs a command line in an empty folder: (code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        code = invoke([str(argument) for argument in arguments])
-        text = capsys.readouterr()
-        return code, text.out, text.err
-
-    return call
-
-
-@pytest.fixture
 def machine(tmp_path):
     """Return a function that writes a machine file: nm-tiny with dotted keys changed."""
 

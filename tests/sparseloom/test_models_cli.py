@@ -4,21 +4,7 @@ import json
 
 import pytest
 
-from sparseloom.cli import invoke
-
 MODELS = ("dense-tpu", "dstc-like", "sigma-like", "stc-dual", "stc-flexible", "stc-like")
-
-
-@pytest.fixture
-def command(capsys):
-    """Return a function that runs a command line: (code, stdout, stderr)."""
-
-    def call(*arguments):
-        code = invoke([str(argument) for argument in arguments])
-        text = capsys.readouterr()
-        return code, text.out, text.err
-
-    return call
 
 
 @pytest.mark.parametrize("arch", MODELS)
