@@ -107,6 +107,91 @@ def test_explain_says_what_bounds_an_llm(capsys):
     assert json.loads(out)["causes"]
 
 
+def test_explain_says_what_every_switch_is_worth(capsys, tmp_path):
+    """Optimisations that the machine uses are switched off one by one; others are not listed."""
+    arguments = ("llama2-7b", "--prefill", 256, "--decode", 2, "--json")
+    _, out, _ = command(capsys, "explain", *arguments, "--arch", ARCH)
+    story = json.loads(out)
+    worth = {part["name"]: part["worth"] for part in story["optimisations"]}
+    assert list(worth) == [
+        "always-on-chip decode",
+        "weights below 8 bits",
+        "block-sparse attention",
+    ]
+    assert min(worth.values()) > 1
+    assert story["sparsity"] == "published compression"
+    assert any("32 of 4 bits; the head has 4 bits." in line for line in story["sentences"])
+    channels = "core 0 in 0 to 7, core 1 in 8 to 15, core 2 in 16 to 23, core 3 in 24 to 31"
+    assert any(channels in line for line in story["sentences"])
+    plain = tmp_path / "plain.yaml"
+    plain.write_text(
+        f"base: {ARCH}\nparameters:\n  always_on_chip: false\n  compression: null\n"
+        "  weight_bits: [8]\n  head_bits: 8\n"
+    )
+    _, out, _ = command(capsys, "explain", *arguments, "--arch", plain)
+    assert json.loads(out)["optimisations"] == []
+
+
+def test_widths_and_attention_of_any_decoder_are_set_in_the_machine(tmp_path):
+    """A machine file gives every layer its width and a model of any name its attention."""
+    shape = tmp_path / "mine.yaml"
+    shape.write_text(MINE)
+    machine = tmp_path / "machine.yaml"
+    machine.write_text(
+        f"base: {ARCH}\nparameters:\n  weight_bits: [3, 5]\n"
+        "  compression: {model: mine, projections: [v_proj], kept_percent: 50}\n"
+    )
+    mixed, four = (run(shape, arch=a, prefill=256, decode=2).to_json() for a in (machine, ARCH))
+    assert mixed["weight_bits"] == [3, 5]
+    assert four["weight_bits"] == [4, 4]
+    assert (mixed["attention_percent"], four["attention_percent"]) == (30, 100)
+    rows = {d["arch"]: {op["name"]: op for op in d["ops"]} for d in (mixed, four)}
+    for layer, narrower in ((0, True), (1, False)):
+        name = f"decode.model.layers.{layer}.self_attn.q_proj"
+        read = [rows[str(a)][name]["dram_read_bytes"] for a in (machine, ARCH)]
+        assert (read[0] < read[1]) == narrower
+    v_proj = rows[str(machine)]["decode.model.layers.0.self_attn.v_proj"]
+    assert (v_proj["nm"], v_proj["macs_effectual"] * 2) == ("8:16", v_proj["macs_dense"])
+
+
+MINE = """
+like: llama2-7b
+layers: 2
+width: 512
+heads: 8
+kv_heads: 4
+hidden: 704
+vocabulary: 1000
+"""
+
+
+def test_a_decoder_by_shape_runs_from_its_file(tmp_path, capsys):
+    """`run mine.yaml` is the run of the same sizes from Python, on both kinds of machine."""
+    path = tmp_path / "mine.yaml"
+    path.write_text(MINE)
+    sizes = {"layers": 2, "width": 512, "heads": 8, "kv_heads": 4, "hidden": 704}
+    for arch in (ARCH, "sat-vcu1525"):
+        lengths = ("--prefill", 20, "--decode", 5)
+        code, out, err = command(capsys, "run", path, "--arch", arch, *lengths, "--json")
+        assert (code, err) == (0, "")
+        graph = decoder("mine", "llama2-7b", **sizes, vocabulary=1000, prefill=20, decode=5)
+        assert json.loads(out)["cycles"] == sl.simulate(graph, sl.arch(arch)).cycles
+
+
+def test_an_onnx_decoder_runs_at_lengths_it_was_not_exported_with(tmp_path, capsys):
+    """`run decoder.onnx` is the decoder in it; its zeros are skipped, and the note says it."""
+    path = saved_decoder(tmp_path)
+    lengths = ("--prefill", 40, "--decode", 5, "--json")
+    for arch in (ARCH, "sat-vcu1525"):
+        code, out, err = command(capsys, "run", path, "--arch", arch, *lengths)
+        assert (code, err) == (0, "")
+        found = json.loads(out)
+        assert found["macs_dense"] == sl.load(path, prefill=40, decode=5).macs
+        assert any("Decoder recognised in the ONNX graph" in note for note in found["notes"])
+        assert found["macs_effectual"] < found["macs_dense"]
+    assert any(op["nm"] == "4:16" for op in json.loads(command(capsys, "run", path, "--arch", ARCH, *lengths)[1])["ops"])
+
+
 def test_list_shows_the_presets_as_models_only(capsys):
     """No RTL of the whole machine is claimed."""
     _, out, _ = command(capsys, "list", "archs", "--json")
