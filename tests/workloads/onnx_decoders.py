@@ -27,6 +27,7 @@ class Writer:
     tokens: int | str = TOKENS
     past: int | str = 0
     bits: int = 0
+    kept: int = 16
     bias: bool = False
     cast: bool = False
     last: bool = False
@@ -55,6 +56,7 @@ class Writer:
         """Multiply by a weight that has zeros of its own."""
         rng = np.random.default_rng([self.seed, len(self.truth)])
         value = rng.integers(-3, 4, (k, n)).astype(np.float32)
+        value[np.arange(k) % 16 >= self.kept] = 0
         if self.bits:
             return self.packed(x, name, value)
         self.truth[name] = value
