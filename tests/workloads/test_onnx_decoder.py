@@ -146,6 +146,39 @@ def test_packed_integers_are_what_onnx_runtime_multiplies_by():
         np.testing.assert_allclose(unpack(node, constants).T, product, rtol=1e-6)
 
 
+@pytest.mark.parametrize("kinds", [{}, {"bits": 4, "attention": "packed"}, {"turned": True}])
+def test_weights_too_large_to_load_are_known_by_shape(tmp_path, monkeypatch, kinds):
+    """The decoder is the same, its weights have no values, and a note says so."""
+    writer = Transposed() if kinds.pop("turned", False) else Writer(**kinds)
+    path = tmp_path / "mine.onnx"
+    onnx.save_model(
+        writer.model(), path, save_as_external_data=True, location="mine.data", size_threshold=0
+    )
+    whole = load(path, prefill=4, decode=2)
+    assert whole.values
+    size = path.stat().st_size
+    assert (tmp_path / "mine.data").stat().st_size > size
+    monkeypatch.setattr("workloads.frontends.onnx_file.MAX_FILE_BYTES", size)
+    monkeypatch.setattr("workloads.frontends.onnx_file.MAX_SHAPE_ELEMENTS", 64)
+    found = load(path, prefill=4, decode=2)
+    assert (found.ops, found.tensors) == (whole.ops, whole.tensors)
+    assert not found.values
+    assert any("too large to load are taken as dense" in note for note in found.notes)
+    with pytest.raises(
+        WorkloadError, match=rf"weights take \d+ bytes; at most {size} bytes can be"
+    ):
+        load(path)
+
+
+class Transposed(Writer):
+    """Weights as they are trained: (n, k)."""
+
+    def matrix(self, x, name, k, n):
+        value = np.ones((n, k))
+        self.truth[name] = value.T
+        return self.op("MatMul", x, self.op("Transpose", self.const(value), perm=[1, 0]))
+
+
 class Gpt(Writer):
     """One matrix makes queries, keys and values."""
 

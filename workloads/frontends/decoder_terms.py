@@ -193,8 +193,9 @@ _NORMS: Final[Mapping[str, str]] = {
     "SkipLayerNormalization": "LayerNorm",
     "SkipSimplifiedLayerNormalization": "RMSNorm",
 }
-_ASIDE: Final = ("Shape", "Size", "IsNaN", "ReduceMax", "ReduceSum")
-"""Operators whose results are settings: sizes, and what a softmax subtracts and divides by."""
+_SIZES: Final = ("Shape", "Size")
+_OF_SCORES: Final = ("IsNaN", "ReduceMax", "ReduceSum")
+"""Operators whose results are settings; those of scores are what a softmax spells out."""
 
 _STAGES: Final[Mapping[tuple[str, str], str]] = {
     ("ReduceMean", "square"): "mean",
@@ -295,7 +296,8 @@ class _Reader:
         )
 
     def _read(self, node: Node) -> None:
-        if node.type in _ASIDE:
+        aside = node.type in _OF_SCORES and isinstance(self.terms_of(node)[0], Scores)
+        if node.type in _SIZES or aside:
             return
         rule = RULES.get(node.type)
         try:
