@@ -9,6 +9,7 @@ from onnx_models import run, saved
 
 from workloads.errors import WorkloadError
 from workloads.frontends import load
+from workloads.frontends.decoder_terms import Unrecognised
 from workloads.frontends.onnx_nodes import Node
 from workloads.frontends.onnx_weights import unpack
 from workloads.zoo.decoder import decoder
@@ -230,6 +231,24 @@ class Softcap(Writer):
         return y
 
 
+class FewTurned(Writer):
+    """Tables turn a part of each head inside the fused operator."""
+
+    def const(self, value, dtype=np.float32):
+        table = np.shape(value) == (TOKENS, SIZE // 2)
+        return super().const(value[:, : SIZE // 4] if table else value, dtype)
+
+
+class Loose(Writer):
+    """Packed weights that come from outside."""
+
+    def finished(self):
+        self.inputs["loose"] = (WIDTH, 2, 8)
+        next(n for n in self.nodes if n.op_type == "MatMulNBits").input[1] = "bytes"
+        self.nodes.insert(0, helper.make_node("Cast", ["loose"], ["bytes"], to=2))
+        return super().finished()
+
+
 class Partial(Writer):
     """Only half of a head's elements turn."""
 
@@ -332,6 +351,11 @@ class Stranger(Writer):
             Softcap(attention="GroupQueryAttention"),
             r"\(GroupQueryAttention\) on the projection '\S+' in rotary form and the",
         ),
+        (
+            FewTurned(attention="packed"),
+            r"\(GroupQueryAttention\) on the projection '\S+' is no part",
+        ),
+        (Loose(bits=4), r"operator '\S+' \(MatMulNBits\) on the stream's RMSNorm is no part of"),
         (Partial(), r"\(Concat\) on the projection '\S+' in rotary form is no part of a decoder"),
         (OneTurned(), r"\(MatMul\) on attention weights and the projection '\S+' is no part"),
         (Parallel(), r"\(Add\) on the projection '\S+' and the residual stream is no part"),
@@ -374,5 +398,5 @@ def test_weights_of_another_width_are_refused():
     """Only four and eight bits are unpacked."""
     settings = {"N": 4, "K": 16, "bits": 2, "block_size": 16}
     names = {"name": "p", "type": "MatMulNBits", "inputs": ("x", "b", "s"), "outputs": ("y",)}
-    with pytest.raises(ValueError, match=r"operator 'p' has weights of 2 bits, not 4 or 8"):
+    with pytest.raises(Unrecognised, match=r"operator 'p' has weights of 2 bits, not 4 or 8"):
         unpack(Node(**names, attributes=settings), {})
