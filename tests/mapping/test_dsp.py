@@ -337,6 +337,34 @@ def test_a_decode_step_reads_every_key_once(kv_heads):
     assert loads_of_keys(graph, small_arch()) == busiest * 2 * padded * size
 
 
+def attention_work(graph, arch):
+    """Return what one core does in attention of a decode step besides reading keys and values."""
+    (_, layer, *_) = model(graph, arch).program("decode", 45).stages
+    (code,) = (s.code for s in layer.sections if isinstance(s.node, Attention))
+    work = Counter()
+    for i, times in walk(code):
+        match i.module:
+            case Module.LD if i.get("base") == Base.ACTIVATIONS:
+                work["read"] += times * i.get("bytes")
+            case Module.ST:
+                work["stored"] += times * i.get("bytes")
+            case Module.MV:
+                work["products"] += times * i.get("groups") * i.get("passes")
+            case Module.MISC:
+                work["softmax"] += times * i.get("rows") * i.get("groups")
+    return work
+
+
+@pytest.mark.parametrize("on_chip", [True, False])
+def test_sharing_keys_leaves_all_other_work_of_attention(on_chip):
+    """Queries, products, softmax and contexts of a core are those of its queries."""
+    arch = small_arch(always_on_chip=on_chip)
+    shared, alone = (attention_work(small(kv_heads=n, decode=9), arch) for n in (4, 8))
+    assert shared == alone
+    assert shared["stored"] >= 2 * 32
+    assert shared["products"] == 2 * (2 + 3)
+
+
 def test_keys_that_fit_no_half_buffer_load_for_every_query():
     """A tile of several parts cannot stay, so its queries read it in turn."""
     halves = small_arch(mv_buffer={"capacity_bytes": 2048})

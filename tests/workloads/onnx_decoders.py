@@ -28,6 +28,7 @@ class Writer:
     past: int | str = 0
     bits: int = 0
     kept: int = 16
+    constants: bool = False
     bias: bool = False
     cast: bool = False
     last: bool = False
@@ -48,6 +49,8 @@ class Writer:
         return names[0] if outputs == 1 else names
 
     def const(self, value, dtype=np.float32):
+        if self.constants and np.ndim(value) < 2:
+            return self.op("Constant", value=numpy_helper.from_array(np.asarray(value, dtype)))
         name = f"c{len(self.weights)}"
         self.weights[name] = np.asarray(value, dtype)
         return name

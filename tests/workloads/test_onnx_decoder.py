@@ -29,6 +29,7 @@ SPELLINGS = {
     "power of -1/2": {"norm": "power"},
     "layer norm of small operators": {"norm": "mean"},
     "norms in one operator": {"norm": "fused"},
+    "constants by operator": {"norm": "fused", "constants": True},
     "rotary by split": {"rotary": "split"},
     "rotary of pairs": {"rotary": "pairs"},
     "one head of keys": {"kv_heads": 1},
@@ -205,6 +206,18 @@ class HeadNorm(Writer):
         return self.op("LayerNormalization", super().heads(x, count), self.const(np.ones(SIZE)))
 
 
+class Stale(Writer):
+    """A norm divides by the root of another."""
+
+    root = ""
+
+    def op(self, kind, *inputs, **more):
+        if kind == "Div":
+            self.root = self.root or inputs[1]
+            inputs = (inputs[0], self.root)
+        return super().op(kind, *inputs, **more)
+
+
 class Tempered(Writer):
     """Scores go through a tangent."""
 
@@ -345,6 +358,7 @@ class Stranger(Writer):
             HeadNorm(),
             r"operator '\S+' \(LayerNormalization\) on the projection '\S+' is no part of",
         ),
+        (Stale(norm="division"), r"\(Div\) on the residual stream and a norm's root is no part"),
         (Tempered(), r"\(Tanh\) on attention scores is no part of a decoder that is known here"),
         (Quick(), r"Mul and Sigmoid and Mul of the projection '\S+', is none of Relu, Gelu, Silu"),
         (
