@@ -31,10 +31,18 @@ def write_files(files: Mapping[str, str | bytes], folder: Path) -> tuple[Path, .
     """Write `files` (name to text or bytes) into `folder`, made if missing; return their paths.
 
     They are written beside it first and then renamed into place, so that an error leaves what
-    was there before. Raises ValueError if `folder` is a file.
+    was there before. Raises ValueError if `folder` is a file or cannot be written.
     """
     check_folder(folder)
-    folder = folder.absolute()
+    try:
+        return _write(files, folder.absolute())
+    except OSError as error:
+        raise ValueError(
+            f"Output folder {str(folder)!r} cannot be written: {error.strerror}"
+        ) from error
+
+
+def _write(files: Mapping[str, str | bytes], folder: Path) -> tuple[Path, ...]:
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:

@@ -6,6 +6,8 @@ from typing import Any
 
 import yaml
 
+from workloads.paths import absence
+
 __all__ = ["YamlFile", "parse_yaml", "read_yaml"]
 
 
@@ -53,8 +55,8 @@ def parse_yaml(text: str, name: str) -> YamlFile:
 def read_yaml(path: Path, name: str | None = None) -> YamlFile:
     """Return the content of a file. Raises ValueError, naming it, if it is missing or not YAML."""
     name = name or str(path)
-    if not path.is_file():
-        raise ValueError(f"File {name!r} does not exist")
+    if why := absence(path):
+        raise ValueError(f"File {name!r} {why}")
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:

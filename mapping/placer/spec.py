@@ -11,6 +11,7 @@ from mapping.placer.problem import Caps, Chain, Grid, Net, Objective, Problem, U
 from mapping.placer.sites import Part, SitesProblem
 from mapping.placer.yaml_file import Location, build, read
 from workloads.canonical import Spec
+from workloads.paths import absence, named
 
 __all__ = ["SPECS", "load_problem", "summary"]
 
@@ -107,14 +108,16 @@ def load_problem(source: str | Path, *, device: str | None = None) -> Problem | 
 
     Raises ValueError naming file, line and key for anything unknown, mistyped or out of range.
     """
+    if device is not None:
+        load_device(device)  # before the file: the mistake is not in there
     builtin = str(source) in SPECS
     path = _FOLDER / f"{source}.yaml" if builtin else Path(source)
     if not builtin and path.suffix not in (".yaml", ".yml"):
         raise ValueError(
-            f"Unknown placement {str(source)!r}; known: {', '.join(SPECS)}; or give a .yaml file"
+            f"Unknown placement {named(source)}; known: {', '.join(SPECS)}; or give a .yaml file"
         )
-    if not path.is_file():
-        raise ValueError(f"Placement file {str(source)!r} does not exist")
+    if why := absence(path):
+        raise ValueError(f"Placement file {str(source)!r} {why}")
     content, lines = read(path, str(source))
     kind = content.get("problem")
     if kind not in FILES:

@@ -11,7 +11,7 @@ from simulator.arch.pe_grid import PEGrid
 from simulator.arch.stationary_array import StationaryArray
 from simulator.arch.tensor_core import TensorCore
 
-__all__ = ["MACHINES", "WITH_RTL", "Accelerator", "ClosedForm", "seconds", "with_rtl"]
+__all__ = ["MACHINES", "WITH_RTL", "Accelerator", "ClosedForm", "kind", "seconds", "with_rtl"]
 
 ClosedForm: TypeAlias = TensorCore | OuterProduct | FlexDpe | StationaryArray
 """Machines whose operators have a closed form: models only, see `simulator.models`."""
@@ -35,16 +35,24 @@ MACHINES: Final[Mapping[str, type[Accelerator]]] = {
 """Machines by their name in a machine file."""
 
 
+def kind(arch: Accelerator) -> str:
+    """Return what a machine file calls machines like `arch`."""
+    return next(name for name, machine in MACHINES.items() if type(arch) is machine)
+
+
 WITH_RTL: Final = ("nm_array", "pe_grid")
 """Machines with generated RTL; the others are models only."""
 
 
-def with_rtl(arch: Accelerator) -> NMArray | PEGrid:
-    """Return `arch` if RTL is generated for its kind; raises ValueError if it is a model only."""
+def with_rtl(arch: Accelerator, name: str) -> NMArray | PEGrid:
+    """Return `arch` if RTL is generated for its kind.
+
+    Raises ValueError, calling it by `name`, if it is a model only.
+    """
     if isinstance(arch, NMArray | PEGrid):
         return arch
     raise ValueError(
-        f"{type(arch).__name__} is a model only and has no RTL; {' and '.join(WITH_RTL)} have"
+        f"{name} is a {kind(arch)}, a model only without RTL; {' and '.join(WITH_RTL)} have RTL"
     )
 
 

@@ -182,12 +182,12 @@ def open_store(path: Path, *, create: bool = False) -> Iterator[Store]:
 
     Raises ValueError for a file that is missing, no store, or of another layout.
     """
+    if path.is_dir():
+        raise ValueError(f"Store {str(path)!r} is a folder; a store is a file")
     if not create and not path.is_file():
         raise ValueError(f"Store {str(path)!r} does not exist; `sparseloom sweep` makes one")
     if path.is_file() and path.stat().st_size and not is_store(path):
         raise ValueError(f"{str(path)!r} is not the store of a sweep")
-    if path.is_dir():
-        raise ValueError(f"Store {str(path)!r} is a folder; a store is a file")
     if not path.absolute().parent.is_dir():
         raise ValueError(f"Store {str(path)!r} cannot be: its folder does not exist")
     try:

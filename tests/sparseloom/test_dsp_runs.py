@@ -128,7 +128,7 @@ def test_list_shows_the_presets_as_models_only(capsys):
             "needs an arch with `training` units",
         ),
         (("run", "llama2-7b", "--arch", ARCH, "--memory", "ideal"), "memory modelled, not ideal"),
-        (("cosim", "--arch", ARCH), "DspChain is a model only and has no RTL"),
+        (("cosim", "--arch", ARCH), "flightllm-vhk158 is a dsp_chain, a model only without RTL"),
     ],
 )
 def test_bad_input_is_one_sentence(capsys, arguments, sentence):

@@ -56,7 +56,9 @@ def test_list_calls_them_model_only(command):
 def test_machines_without_rtl_say_so(line, command):
     code, out, err = command(*line, "--arch", "sigma-like")
     assert (code, out) == (2, "")
-    assert "FlexDpe is a model only and has no RTL; nm_array and pe_grid have" in err
+    assert (
+        "sigma-like is a flex_dpe, a model only without RTL; nm_array and pe_grid have RTL" in err
+    )
 
 
 def test_training_is_refused_in_one_sentence(command):

@@ -9,6 +9,7 @@ from typing import Any
 from workloads.errors import WorkloadError
 from workloads.frontends.scalesim import load_scalesim
 from workloads.graph import WorkloadGraph
+from workloads.paths import named
 from workloads.zoo import ZOO, build
 
 __all__ = ["WorkloadError", "load", "load_scalesim"]
@@ -40,7 +41,7 @@ def load(source: str | Path | WorkloadGraph, **options: Any) -> WorkloadGraph:
             _no_options(f"{path}", options)
             return load_scalesim(path)
     raise WorkloadError(
-        f"Unknown workload {str(source)!r}: give a network ({', '.join(ZOO)}), "
+        f"Unknown workload {named(source)}: give a network ({', '.join(ZOO)}), "
         "an .onnx file or a SCALE-Sim topology .csv"
     )
 
