@@ -1,4 +1,4 @@
-"""The `sparseloom` command: run, list, explain, place, rtl, cosim, reproduce, sweep and report.
+"""The `sparseloom` command: run, map, list, explain, place, rtl, cosim, reproduce, sweep, report.
 
 Results go to stdout, progress and errors to stderr. Exit code 0 is success, 2 bad input (one
 sentence, no traceback), 1 any other failure, 130 an interrupt. Libraries load inside the
@@ -6,9 +6,11 @@ commands that use them.
 """
 
 import json
+import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -49,7 +51,8 @@ app = typer.Typer(
 Source = Annotated[
     str,
     typer.Argument(
-        help="A zoo name, an .onnx file or a SCALE-Sim topology .csv.", show_default=False
+        help="A zoo name, a decoder's .yaml, an .onnx file or a SCALE-Sim topology .csv.",
+        show_default=False,
     ),
 ]
 Arch = Annotated[
@@ -88,6 +91,13 @@ Phase = Annotated[str, typer.Option(help="infer, or train: one training step.")]
 Method = Annotated[
     str | None,
     typer.Option(help="With --phase train: dense, sr-ste, sdgp or bdwp (default)."),
+]
+
+Mapper = Annotated[
+    str, typer.Option(help="exhaustive, integer (both prove their optimum) or greedy.")
+]
+Objective = Annotated[
+    str, typer.Option(help="What mappings minimise: cycles, energy, edp or dram_bytes.")
 ]
 
 
@@ -159,6 +169,8 @@ def run(
     first_layer: FirstLayer = False,
     phase: Phase = "infer",
     method: Method = None,
+    mapper: Mapper = "exhaustive",
+    objective: Objective = "cycles",
     seed: Seed = 0,
     out: Annotated[
         Path | None, typer.Option(help="Write result.json and report.html into this folder.")
@@ -180,6 +192,8 @@ def run(
         first_layer=first_layer,
         phase=phase,
         method=method,
+        mapper=mapper,
+        objective=objective,
         seed=seed,
         batch=batch,
         prefill=prefill,
@@ -209,6 +223,71 @@ def _write(document: dict[str, Any], out: Path) -> tuple[Path, ...]:
     from sparseloom.outputs import write_run
 
     return write_run(document, out)
+
+
+@app.command(name="map")
+def map_(
+    source: Source,
+    arch: Arch,
+    mapper: Mapper = "exhaustive",
+    objective: Objective = "cycles",
+    sparsity: Sparsity = None,
+    batch: Batch = None,
+    prefill: Prefill = None,
+    decode: Decode = None,
+    image: Image = None,
+    length: Length = None,
+    inputs: Inputs = None,
+    record: Record = None,
+    memory: Memory = None,
+    first_layer: FirstLayer = False,
+    phase: Phase = "infer",
+    method: Method = None,
+    seed: Seed = 0,
+    top: Top = 12,
+    as_json: AsJson = False,
+) -> None:
+    """Choose dataflow, tile and loop order of every operator, and prove how good the choice is.
+
+    With SPARSELOOM_CACHE_DIR set, proved choices are kept in that folder for the next run.
+    """
+    from sparseloom.mapped import mapped_document
+    from sparseloom.progress import progress
+
+    folder = os.environ.get("SPARSELOOM_CACHE_DIR")
+    with progress("mapping") as step:
+        document = mapped_document(
+            source,
+            arch=arch,
+            mapper=mapper,
+            objective=objective,
+            sparsity=sparsity,
+            memory=memory,
+            first_layer=first_layer,
+            phase=phase,
+            method=method,
+            seed=seed,
+            cache=Path(folder) if folder else None,
+            on_op=step,
+            batch=batch,
+            prefill=prefill,
+            decode=decode,
+            image=image,
+            length=length,
+            inputs=_shapes(inputs),
+            record=str(record) if record else None,
+        )
+    if as_json:
+        _print_json(document)
+        return
+    from sparseloom.tables import mapped_lines, mapped_table
+
+    console = _console()
+    for line in mapped_lines(document):
+        console.print(line, soft_wrap=True)
+    console.print(mapped_table(document, top))
+    for note in document["notes"]:
+        console.print(f"note: {note}")
 
 
 @app.command()
@@ -306,40 +385,68 @@ def place(
         str, typer.Argument(help="A built-in spec (see `list`) or a .yaml.", show_default=False)
     ],
     device: Annotated[
-        str | None, typer.Option(help="Device table; the spec's own if left out.")
+        str | None, typer.Option(help="Device or board; the spec's own if left out.")
     ] = None,
     solver: Annotated[Solver, typer.Option(help="What solves the program.")] = Solver.HIGHS,
-    time_limit: Annotated[float, typer.Option(min=1, help="Seconds to spend at most.")] = 60,
+    time_limit: Annotated[float, typer.Option(min=1, help="Seconds to solve at most.")] = 60,
+    store: Annotated[
+        Path | None,
+        typer.Option(help="Designs: a sweep's store to keep and find simulated candidates in."),
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Designs: local processes.")] = 1,
     out: Annotated[
-        Path | None, typer.Option(help="Write placement.json and floorplan.svg into this folder.")
+        Path | None,
+        typer.Option(
+            help="Folder for placement.json and floorplan.svg, or for design.json, candidates.csv "
+            "and front.svg."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Place units, DSP chains and buffers on a device: objective, proved bound and gap."""
-    from mapping.placer import load_problem
-    from mapping.placer import place as solve
-    from sparseloom.progress import progress
+    """Place units on a device, or choose the machine to build there, with bound and gap.
+
+    A spec lists units, DSP chains and buffers, or, as a design, workloads and machines to choose
+    from under a budget.
+    """
+    from sparseloom.designs import Design, DesignSpec
+    from sparseloom.placing import load_placement
+    from sparseloom.placing import place as solve
+    from sparseloom.progress import counted
 
     if out:
         from sparseloom.outputs import check_folder
 
         check_folder(out)  # before the work, not after it
-    problem = load_problem(spec, device=device)
-    with progress("placing"):
-        placement = solve(problem, solver=solver.value, time_limit_s=time_limit)
+    problem = load_placement(spec, device=device)
+    title = "simulating candidates" if isinstance(problem, DesignSpec) else "placing"
+    with _resumable(), counted(title) as on_point:
+        found = solve(
+            problem,
+            solver=solver.value,
+            time_limit_s=time_limit,
+            store=store,
+            jobs=jobs,
+            on_point=on_point,
+        )
     written: tuple[Path, ...] = ()
     if out:
-        from sparseloom.outputs import write_placement
+        from sparseloom.outputs import write_placed
 
-        written = write_placement(problem, placement, out)
-    document = placement.summary()
+        written = write_placed(problem, found, out)
+    document = found.to_json() if isinstance(found, Design) else found.summary()
     if as_json:
         _print_json(document)
         return
-    from sparseloom.tables import placement_table
+    from sparseloom.tables import design_tables, placement_table
 
     console = _console()
-    console.print(placement_table(document))
+    designed = isinstance(found, Design)
+    for table in design_tables(document) if designed else [placement_table(document)]:
+        console.print(table)
+    for sentence in document.get("why", ()):
+        console.print(sentence)
+    for note in document.get("notes", ()):
+        console.print(f"note: {note}")
     for path in written:
         console.print(f"wrote {path}", soft_wrap=True)
 
@@ -522,7 +629,7 @@ def sweep(
     from sparseloom.progress import counted
     from sparseloom.sweeps import sweep as run_sweep
 
-    with counted("sweeping") as on_point:
+    with _resumable(), counted("sweeping") as on_point:
         done = run_sweep(
             spec, store, jobs=jobs, dask=dask, retry_failed=retry_failed, on_point=on_point
         )
@@ -543,8 +650,19 @@ def sweep(
         raise typer.Exit(1)
 
 
+@contextmanager
+def _resumable() -> Iterator[None]:
+    """Say, when the keyboard stops a sweep, what is kept and how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        if str(stop):
+            print(f"sparseloom: {stop}", file=sys.stderr)
+        raise
+
+
 def _report_sweep(store: Path, out: Path | None, as_json: bool, count: bool) -> None:
-    from sparseloom.sweeps.report import sweep_tables, to_json, write_report
+    from sparseloom.sweeps.report import meanings, sweep_tables, to_json, write_report
     from sparseloom.sweeps.store import open_store
     from sparseloom.sweeps.summary import summarise
 
@@ -554,6 +672,12 @@ def _report_sweep(store: Path, out: Path | None, as_json: bool, count: bool) -> 
             return
         summary = summarise(opened)
         written = write_report(opened, summary, out) if out else ()
+    if written and not any(path.suffix == ".parquet" for path in written):
+        print(
+            "sparseloom: points.parquet is not written, it needs pyarrow: "
+            "pip install 'sparseloom[parquet]'",
+            file=sys.stderr,
+        )
     if as_json:
         _print_json(to_json(summary))
         return
@@ -565,6 +689,8 @@ def _report_sweep(store: Path, out: Path | None, as_json: bool, count: bool) -> 
         console.print(f"\n{workload}")
         for table in tables:
             console.print(plain_table(table.title, table.columns, table.rows))
+    for name, unit, meaning in meanings(summary.objectives):
+        console.print(f"{name}: {meaning}{f' ({unit})' if unit and unit != meaning else ''}")
     for reason, number in summary.failures.items():
         console.print(f"failed, {number:,} points: {reason}", soft_wrap=True)
     for path in written:

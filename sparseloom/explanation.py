@@ -147,7 +147,7 @@ def _rivals(run: Run) -> dict[str, tuple[tuple[str, int], ...]]:
         except NoMapping:  # some operator fits no buffer under this dataflow: no rival
             continue
         for m in mapped.mappings:
-            found.setdefault(m.op, []).append((m.cycles * repeats[m.op], flow.value))
+            found.setdefault(m.op, []).append((int(m.cost) * repeats[m.op], flow.value))
     return {op: tuple((f, cycles) for cycles, f in sorted(rows)) for op, rows in found.items()}
 
 

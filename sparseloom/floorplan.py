@@ -1,11 +1,11 @@
 """The picture of a placement: SLRs, columns or slots, units by kind, nets."""
 
-import io
 import math
 from typing import TYPE_CHECKING, Final
 
 from mapping.placer import Placement, Problem, SitesProblem
 from mapping.placer.device import Device, Resource
+from sparseloom.canvas import svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,12 +31,7 @@ _NAMED: Final = 80
 
 def floorplan_svg(problem: Problem | SitesProblem, placement: Placement) -> str:
     """Return the floorplan as SVG text; the same placement draws the same bytes."""
-    import matplotlib as mpl
-
-    figure, buffer = draw_floorplan(problem, placement), io.StringIO()
-    with mpl.rc_context({"svg.hashsalt": "sparseloom", "svg.fonttype": "path"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return buffer.getvalue()
+    return svg(draw_floorplan(problem, placement))
 
 
 def draw_floorplan(problem: Problem | SitesProblem, placement: Placement) -> "Figure":

@@ -4,7 +4,7 @@ from typing import Final
 
 __all__ = ["CAUSES", "SCHEMA", "SHORTFALLS", "at_work"]
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 """Version of the document's layout; grows when a key changes its meaning or goes away."""
 
 CAUSES: Final = {

@@ -27,6 +27,8 @@ def packed_words(fields: Sequence[tuple[NDArray[Any], int]]) -> tuple[int, ...]:
     A field is its values [beats, items ...], of which the low bits count, and its width.
     """
     beats = len(fields[0][0])
+    if not beats:
+        return ()
     bits = [
         (values.reshape(beats, -1, 1).astype(np.int64) >> np.arange(width)) & 1
         for values, width in fields

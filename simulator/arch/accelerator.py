@@ -11,10 +11,22 @@ from simulator.arch.pe_grid import PEGrid
 from simulator.arch.stationary_array import StationaryArray
 from simulator.arch.tensor_core import TensorCore
 
-__all__ = ["MACHINES", "WITH_RTL", "Accelerator", "ClosedForm", "kind", "seconds", "with_rtl"]
+__all__ = [
+    "MACHINES",
+    "Accelerator",
+    "ClosedForm",
+    "WithRtl",
+    "kind",
+    "seconds",
+    "with_rtl",
+    "without_rtl",
+]
 
 ClosedForm: TypeAlias = TensorCore | OuterProduct | FlexDpe | StationaryArray
-"""Machines whose operators have a closed form: models only, see `simulator.models`."""
+"""Machines whose operators have a closed form: see `simulator.models`."""
+
+WithRtl: TypeAlias = NMArray | PEGrid | FlexDpe
+"""Machines of which RTL can be generated."""
 
 Accelerator: TypeAlias = NMArray | PEGrid | DspChain | ClosedForm
 """What every generic step takes: clock, memory mode, main memory, peak rate, and the rest by type.
@@ -40,20 +52,25 @@ def kind(arch: Accelerator) -> str:
     return next(name for name, machine in MACHINES.items() if type(arch) is machine)
 
 
-WITH_RTL: Final = ("nm_array", "pe_grid")
-"""Machines with generated RTL; the others are models only."""
+def without_rtl(arch: Accelerator) -> str | None:
+    """Return why `arch` is a model only; None if RTL can be generated of it."""
+    if isinstance(arch, FlexDpe):
+        return arch.without_rtl
+    if isinstance(arch, WithRtl):
+        return None
+    able = ", ".join(name for name, machine in MACHINES.items() if issubclass(machine, WithRtl))
+    return f"a {kind(arch)} is a model only and has no RTL; {able} have"
 
 
-def with_rtl(arch: Accelerator, name: str) -> NMArray | PEGrid:
-    """Return `arch` if RTL is generated for its kind.
+def with_rtl(arch: Accelerator, name: str) -> WithRtl:
+    """Return `arch` if RTL can be generated of it.
 
     Raises ValueError, calling it by `name`, if it is a model only.
     """
-    if isinstance(arch, NMArray | PEGrid):
+    reason = without_rtl(arch)
+    if reason is None and isinstance(arch, WithRtl):
         return arch
-    raise ValueError(
-        f"{name} is a {kind(arch)}, a model only without RTL; {' and '.join(WITH_RTL)} have RTL"
-    )
+    raise ValueError(f"{name}: {reason}")
 
 
 def seconds(arch: Accelerator, cycles: int) -> float:

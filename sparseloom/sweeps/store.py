@@ -20,8 +20,8 @@ from workloads.canonical import canonical
 
 __all__ = ["SCHEMA", "Row", "Store", "is_store", "open_store"]
 
-SCHEMA: Final = 1
-"""Layout of the file; grows when a table changes."""
+SCHEMA: Final = 2
+"""Layout of the file; grows when a table or what is measured of a point changes."""
 
 PATIENCE_S: Final = 60.0
 """How long to wait for another writer."""
@@ -153,6 +153,7 @@ def _flat(point: Point) -> dict[str, Any]:
         "sparsity": point.sparsity,
         "arch": point.base,
         "mapper": point.mapper,
+        "minimise": point.minimise,
         **dict(sorted(point.parameters.items())),
     }
 

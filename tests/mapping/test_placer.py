@@ -475,7 +475,7 @@ def test_count_makes_numbered_units(write):
         ("name: a, ", "", r"p\.yaml, line 5: key 'units\.0\.name' is missing"),
         ("columns: 2", "columns: 0", r"p\.yaml, line 3: Grid columns must be at least 1, not 0"),
         ("columns: 2", "columns: 3", r"p\.yaml: Grid columns must divide the 8 bands"),
-        ("device: u280", "device: u281", r"line 2: unknown device 'u281'; known: u250, u280"),
+        ("device: u280", "device: u281", r"line 2: Unknown device 'u281'; known: u250, u280"),
         ("problem: slots", "problem: slot", r"line 1: key 'problem' must be one of slots, sites"),
         ("problem: slots", "", r"p\.yaml: key 'problem' must be one of slots, sites, not None"),
         ("source: a", "source: x", r"p\.yaml, line 10: no unit is called 'x'"),
@@ -494,7 +494,9 @@ def test_file_errors_name_line_and_key(write, old, new, sentence):
 
 def test_file_that_is_a_list_is_refused(write):
     """A placement file is a mapping."""
-    with pytest.raises(ValueError, match=r"p\.yaml: the file must be a mapping of keys"):
+    with pytest.raises(
+        ValueError, match=r"p\.yaml: a placement is a mapping with key 'problem': slots, sites"
+    ):
         load_problem(write(text="- 1\n"))
 
 
@@ -502,6 +504,6 @@ def test_unknown_spec_lists_the_built_in_ones():
     """A name that is neither built in nor a file says what there is."""
     with pytest.raises(ValueError, match="Unknown placement 'x'; known: rapidlayout, systolic32"):
         load_problem("x")
-    with pytest.raises(ValueError, match=r"Placement file 'x\.yaml' does not exist"):
+    with pytest.raises(ValueError, match=r"File 'x\.yaml' does not exist"):
         load_problem("x.yaml")
     assert SPECS == ("rapidlayout", "systolic32")

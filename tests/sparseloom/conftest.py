@@ -2,6 +2,7 @@
 
 import pytest
 
+from sparseloom.cli import invoke
 from sparseloom.runs import run
 
 TOPOLOGY = """Layer name, M, N, K,
@@ -9,6 +10,19 @@ first, 64, 48, 40,
 second, 64, 96, 48,
 third, 8, 16, 96,
 """
+
+
+@pytest.fixture
+def command(capsys, tmp_path, monkeypatch):
+    """Return a function that runs a command line in an empty folder: (code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        code = invoke([str(argument) for argument in arguments])
+        text = capsys.readouterr()
+        return code, text.out, text.err
+
+    return call
 
 
 @pytest.fixture(scope="session")

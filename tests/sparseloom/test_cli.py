@@ -13,19 +13,6 @@ from sparseloom.cli import invoke
 
 
 @pytest.fixture
-def command(capsys, tmp_path, monkeypatch):
-    """Return a function that runs a command line in an empty folder: (code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        code = invoke([str(argument) for argument in arguments])
-        text = capsys.readouterr()
-        return code, text.out, text.err
-
-    return call
-
-
-@pytest.fixture
 def machine(tmp_path):
     """Return a function that writes a machine file: nm-tiny with dotted keys changed."""
 
@@ -565,7 +552,7 @@ def test_rtl_into_a_file_is_refused_before_the_work(command, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("cosim", "--arch", "stc-like"), "stc-like is a tensor_core, a model only without RTL"),
+        (("cosim", "--arch", "stc-like"), "stc-like: a tensor_core is a model only and has no RTL"),
         (
             ("rtl", "--arch", "grid-tiny", "--out", "out", "--machine"),
             "Only an nm_array has a whole machine; grid-tiny is a pe_grid",

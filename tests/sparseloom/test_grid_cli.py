@@ -8,21 +8,7 @@ import pytest
 import yaml
 
 import sparseloom as sl
-from sparseloom.cli import invoke
 from workloads.recording import recorded
-
-
-@pytest.fixture
-def command(capsys, tmp_path, monkeypatch):
-    """Return a function that runs a command line in an empty folder: (code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        code = invoke([str(argument) for argument in arguments])
-        text = capsys.readouterr()
-        return code, text.out, text.err
-
-    return call
 
 
 def grid_file(folder, **changes):

@@ -88,9 +88,9 @@ def test_report_file_rebuilds_the_page_of_a_folder(sparse_run, tmp_path):
     [
         ("{", "is not valid JSON"),
         ("[" * 100_000, "is not valid JSON"),
-        ("[]", r"is not the result of a run \(schema 1\)"),
-        ('{"schema": 99}', r"is not the result of a run \(schema 1\)"),
-        ('{"schema": 1}', "key 'workload' is missing or of the wrong type"),
+        ("[]", r"is not the result of a run \(schema 2\)"),
+        ('{"schema": 99}', r"is not the result of a run \(schema 2\)"),
+        ('{"schema": 2}', "key 'workload' is missing or of the wrong type"),
     ],
 )
 def test_read_document_wrong_content_is_refused(tmp_path, text, sentence):

@@ -301,3 +301,19 @@ def test_points_of_another_machine_file_are_other_points(small, tmp_path):
     assert point.key() == same.key()
     small["archs"][0]["parameters"] = {"rows": [3]}
     assert Space.of(read_spec(small)).point(0).key() != point.key()
+
+
+def test_mapper_and_what_it_minimises_are_part_of_a_point(small, tmp_path):
+    """The same machines mapped otherwise are other points, and each names how it was mapped."""
+    store = tmp_path / "points.db"
+    for changes in ({}, {"mapper": "greedy"}, {"mapper": "greedy", "minimise": "energy"}):
+        done = sweep({**small, **changes}, store)
+        assert done.cached == 0
+    with open_store(store) as opened:
+        rows = [row for row in opened.rows() if row.metrics]
+    ways = {(row.point["mapper"], row.point["minimise"]) for row in rows}
+    assert ways == {("exhaustive", "cycles"), ("greedy", "cycles"), ("greedy", "energy")}
+    cycles = dict.fromkeys(ways, 0)
+    for row in rows:
+        cycles[row.point["mapper"], row.point["minimise"]] += row.metrics["cycles"]
+    assert cycles["exhaustive", "cycles"] <= cycles["greedy", "cycles"]

@@ -21,7 +21,7 @@ def store(small, tmp_path):
 def test_store_of_another_layout_is_refused_with_the_way_out(small, store):
     with sqlite3.connect(store) as connection:
         connection.execute("UPDATE meta SET value = '0' WHERE key = 'schema'")
-    sentence = r"has layout 0, written by sparseloom .*; this version has layout 1: export it"
+    sentence = r"has layout 0, written by sparseloom .*; this version has layout 2: export it"
     with pytest.raises(ValueError, match=sentence):
         sweep(small, store)
     with pytest.raises(ValueError, match=sentence), open_store(store):

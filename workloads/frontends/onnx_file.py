@@ -29,6 +29,9 @@ MAX_TENSOR_ELEMENTS: Final = 1 << 40
 MAX_SHAPE_ELEMENTS: Final = 1 << 10  # constants that shape inference may have to read
 MAX_FOLDED_ELEMENTS: Final = 1 << 28  # constants that folding would build: 1 GiB of float32
 
+RUNTIME_OPERATORS: Final = frozenset(("SimplifiedLayerNormalization",))
+"""Operators that ONNX Runtime adds to the standard's own domain."""
+
 IMAGE_CHANNELS: Final = (1, 3, 4)
 IMAGES_BY_NAME: Final = {"det": (640, 640), "rec": (48, 320), "cls": (48, 192)}
 """Height and width assumed for the three PaddleOCR models, by a word of the file's name."""
@@ -378,6 +381,7 @@ def _foreign(model: "ModelProto") -> bool:
         not onnx.defs.has(node.op_type, "" if node.domain == "ai.onnx" else node.domain)
         and not node.domain.startswith("com.microsoft")
         and (node.domain, node.op_type) not in own
+        and node.op_type not in RUNTIME_OPERATORS
         for node in model.graph.node
     )
 

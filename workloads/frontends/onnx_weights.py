@@ -1,0 +1,60 @@
+"""Weights that an ONNX decoder keeps in another form: casts, and blocks of packed integers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workloads.frontends.onnx_nodes import Node
+
+__all__ = ["plain_weights", "unpack"]
+
+Constants = Mapping[str, NDArray[Any]]
+
+
+def plain_weights(nodes: Sequence[Node], constants: Constants) -> tuple[list[Node], Constants]:
+    """Return operators and constants with every weight a matrix of numbers.
+
+    A cast of a constant is that constant. MatMulNBits becomes a Gemm by the transpose of what its
+    integers stand for. Raises ValueError for integers that are neither 4 nor 8 bits wide.
+    """
+    known = dict(constants)
+    plain = []
+    for node in nodes:
+        if node.type == "Cast" and node.inputs[0] in known:
+            known[node.outputs[0]] = known[node.inputs[0]]
+        if node.type == "MatMulNBits":
+            known[node.inputs[1]] = unpack(node, constants)
+            gemm = {"transB": 1}
+            node = replace(node, type="Gemm", inputs=node.inputs[:2], attributes=gemm)
+        plain.append(node)
+    return plain, known
+
+
+def unpack(node: Node, constants: Constants) -> NDArray[np.float32]:
+    """Return the (n, k) weight of a MatMulNBits: (integer - zero point) * scale of its block."""
+    n, k, bits = (node.attributes[name] for name in ("N", "K", "bits"))
+    if bits not in (4, 8):
+        raise ValueError(f"operator {node.name!r} has weights of {bits} bits, not 4 or 8")
+    packed, scales = (constants[name] for name in node.inputs[1:3])
+    codes = _integers(packed, bits).reshape(n, -1)
+    blocks = scales.size // n
+    zeros: NDArray[Any] = np.full((n, blocks), 1 << bits - 1, dtype=np.uint8)
+    if len(node.inputs) > 3 and node.inputs[3]:
+        given = constants[node.inputs[3]]
+        given = _integers(given, bits) if given.dtype == np.uint8 else given
+        zeros = given.reshape(n, -1)[:, :blocks]
+    shape = (n, blocks, node.attributes["block_size"])
+    signed = codes.reshape(shape).astype(np.float32) - zeros[..., None].astype(np.float32)
+    weight = signed * scales.reshape(n, blocks, 1).astype(np.float32)
+    return np.asarray(weight.reshape(n, -1)[:, :k])
+
+
+def _integers(packed: NDArray[Any], bits: int) -> NDArray[np.uint8]:
+    """Return bytes as integers of `bits`, the low half of a byte first."""
+    flat = packed.astype(np.uint8, copy=False).reshape(len(packed), -1)
+    if bits == 8:
+        return flat
+    return np.stack([flat & 15, flat >> 4], axis=-1).reshape(len(flat), -1)
