@@ -10,7 +10,7 @@ from simulator.arch import Dataflow, DspChain, NMArray
 from simulator.result import STALLS
 from sparseloom.ablation import Optimisation, ablate, ablate_decoder
 from sparseloom.runs import Run
-from sparseloom.schema import CAUSES, SHORTFALLS
+from sparseloom.schema import CAUSES, SHORTFALLS, at_work
 from workloads.canonical import Spec
 
 __all__ = ["Explanation", "OpStory", "explain"]
@@ -238,7 +238,8 @@ def _whole_lost(run: Run, density: float) -> Lost:
 def _sentences(run: Run, ops: tuple[OpStory, ...], density: float, lost: Lost) -> tuple[str, ...]:
     cause, cycles, share = run.result.bottlenecks()[0]
     of = f"{cycles:,} of {run.result.cycles:,} cycles ({share:.0%})"
-    out = [f"The largest part of the run, {of}, is {CAUSES[cause]}."]
+    what = at_work(cause, cycles, run.result.macs_effectual, run.arch.peak_macs_per_cycle)
+    out = [f"The largest part of the run, {of}, is {what}."]
     placed = [op for op in ops if op.roof]
     under = sum(op.cycles for op in placed if op.roof == "bandwidth")
     total = sum(op.cycles for op in placed)

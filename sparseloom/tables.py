@@ -32,6 +32,10 @@ __all__ = [
 ]
 
 
+LEAST_WIDTH: Final = 12
+"""Columns that a text keeps when the terminal is narrower than the table."""
+
+
 def si(value: float, unit: str) -> str:
     """Return `value` with three significant digits and an SI prefix.
 
@@ -54,6 +58,7 @@ def _table(title: str, columns: Sequence[tuple[str, str]]) -> "Table":
             name,
             justify="right" if justify.startswith("right") else "left",
             no_wrap="fold" not in justify,
+            min_width=LEAST_WIDTH if "fold" in justify else None,
             overflow="fold" if "fold" in justify else "ellipsis",
         )
     return table
@@ -126,7 +131,7 @@ def ops_table(document: Mapping[str, Any], top: int) -> "Table":
     ops = document["ops"]
     chosen = sorted(range(len(ops)), key=lambda i: (-ops[i]["cycles"], i))[:top]
     beside = "baseline_cycles" in document
-    columns = [("operator", "left"), ("kind", "left"), ("cycles", "right"), ("share", "right")]
+    columns = [("operator", "fold"), ("kind", "left"), ("cycles", "right"), ("share", "right")]
     columns += [("speed-up", "right")] if beside else []
     sides = SIDES if two_sided(document) else ()
     columns += [(name, "right") for name, _ in sides]
@@ -266,7 +271,7 @@ def _cell(value: "Cell") -> str:
 def study_table(found: "StudyTable") -> "Table":
     """Return one table of a study."""
     texts = [
-        "left" if all(isinstance(row[i], str) for row in found.rows) else "right"
+        "fold" if all(isinstance(row[i], str) for row in found.rows) else "right"
         for i in range(len(found.columns))
     ]
     table = _table(found.title, list(zip(found.columns, texts, strict=True)))
