@@ -83,7 +83,9 @@ def test_shortages_are_what_a_candidate_exceeds():
         "power (W) of 'far': needs 3, has 2, 1 too few",
     ]
     assert nearest((far, near), budget) == shortages(near, budget)
-    sentence = r"Even the nearest candidate does not fit on b: DSP of 'near': needs 11, has 10, 1 too few"
+    sentence = (
+        r"Even the nearest candidate does not fit on b: DSP of 'near': needs 11, has 10, 1 too few"
+    )
     with pytest.raises(InfeasiblePlacement, match=sentence):
         choose((far, near), budget)
 

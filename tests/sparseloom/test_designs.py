@@ -143,7 +143,9 @@ def test_candidates_that_fail_are_counted_with_their_reason(path, text):
 def test_nothing_fits_names_resource_demand_and_limit(path, text):
     """The nearest candidate's shortage is named."""
     path.write_text(text.replace("lut: 0.004", "lut: 0.0001"))
-    sentence = r"Even the nearest candidate does not fit on vcu1525: LUT of '.*': needs [\d,]+, has 118, "
+    sentence = (
+        r"Even the nearest candidate does not fit on vcu1525: LUT of '.*': needs [\d,]+, has 118, "
+    )
     with pytest.raises(InfeasiblePlacement, match=sentence):
         sl.place(path)
 
