@@ -388,12 +388,14 @@ def rtl(
     from simulator.arch import NMArray
     from simulator.arch.accelerator import with_rtl
     from simulator.arch.load import load_arch
+    from sparseloom.progress import counted
 
     params = with_rtl(load_arch(arch))
     if machine and not isinstance(params, NMArray):
         raise ValueError(f"Only an nm_array has a whole machine, not a {type(params).__name__}")
-    whole = [export_machine(params, out)] if machine and isinstance(params, NMArray) else []
-    done = [*(export(unit, out) for unit in units(params)), *whole]
+    with counted("writing Verilog"):
+        whole = [export_machine(params, out)] if machine and isinstance(params, NMArray) else []
+        done = [*(export(unit, out) for unit in units(params)), *whole]
     files = [str(file) for paths in done for file in (paths.verilog, paths.parameters)]
     if as_json:
         _print_json(

@@ -30,7 +30,7 @@ def test_missing_file_is_named(tmp_path):
 
 def test_folder_is_no_file(tmp_path):
     (tmp_path / "dir.onnx").mkdir()
-    refused(tmp_path / "dir.onnx", "No such file")
+    refused(tmp_path / "dir.onnx", "dir.onnx is a folder, not a file")
 
 
 def test_empty_file_is_refused(tmp_path):

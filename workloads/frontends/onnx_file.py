@@ -14,7 +14,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from workloads.errors import WorkloadError
+from workloads.errors import WorkloadError, check_file
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, TensorProto
@@ -114,8 +114,7 @@ def _check_text(path: Path, model: "ModelProto") -> None:
 
 
 def _check_file(path: Path) -> None:
-    if not path.is_file():
-        raise WorkloadError(f"No such file: {path}")
+    check_file(path)
     size = path.stat().st_size
     if not 0 < size <= MAX_FILE_BYTES:
         raise WorkloadError(

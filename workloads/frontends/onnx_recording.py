@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from workloads.errors import WorkloadError
+from workloads.errors import WorkloadError, check_file
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -77,8 +77,7 @@ def read_record(path: Path, model: "ModelProto") -> dict[str, Array]:
     inputs normalised by ImageNet's mean and deviation; whole-number inputs get its bytes. Every
     image of a batch is the same. Raises WorkloadError for a file that is missing or neither.
     """
-    if not path.is_file():
-        raise WorkloadError(f"No such file: {path}")
+    check_file(path)
     wanted = model_inputs(model)
     if path.suffix.lower() in ARRAYS:
         return _arrays(path, list(wanted))
