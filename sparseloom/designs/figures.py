@@ -22,6 +22,8 @@ def draw_front(design: Design, limit: str | None = None) -> "Figure":
     takes = design.reference.candidate.takes
     if shown not in takes:
         raise ValueError(f"Unknown limit {shown!r}; known: {', '.join(takes)}")
+    from matplotlib.ticker import EngFormatter
+
     drawn, axes = figure(8.0, 4.6)
     styles = (
         ("fits", [m for m in design.candidates if not m.lacks], "o", "#0072B2"),
@@ -40,6 +42,8 @@ def draw_front(design: Design, limit: str | None = None) -> "Figure":
     axes.set_xlabel(shown)
     axes.set_ylabel("cycles of all workloads")
     axes.set_ylim(bottom=0)
+    axes.xaxis.set_major_formatter(EngFormatter())
+    axes.yaxis.set_major_formatter(EngFormatter())
     axes.grid(color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
     legend(drawn, 5)
