@@ -97,6 +97,9 @@ Mapper = Annotated[
 Objective = Annotated[
     str, typer.Option(help="What mappings minimise: cycles, energy, edp or dram_bytes.")
 ]
+Fuse = Annotated[
+    bool, typer.Option("--fuse", help="Also let tensors between operators stay on chip.")
+]
 
 
 class Engine(StrEnum):
@@ -169,6 +172,7 @@ def run(
     method: Method = None,
     mapper: Mapper = "exhaustive",
     objective: Objective = "cycles",
+    fuse: Fuse = False,
     seed: Seed = 0,
     out: Annotated[
         Path | None, typer.Option(help="Write result.json and report.html into this folder.")
@@ -192,6 +196,7 @@ def run(
         method=method,
         mapper=mapper,
         objective=objective,
+        fuse=fuse,
         seed=seed,
         batch=batch,
         prefill=prefill,
@@ -229,6 +234,7 @@ def map_(
     arch: Arch,
     mapper: Mapper = "exhaustive",
     objective: Objective = "cycles",
+    fuse: Fuse = False,
     sparsity: Sparsity = None,
     batch: Batch = None,
     prefill: Prefill = None,
@@ -259,6 +265,7 @@ def map_(
             arch=arch,
             mapper=mapper,
             objective=objective,
+            fuse=fuse,
             sparsity=sparsity,
             memory=memory,
             first_layer=first_layer,
