@@ -168,7 +168,18 @@ def mapped_lines(document: Mapping[str, Any]) -> list[str]:
         f"{d['workload']} on {d['arch']}, weights {d['sparsity']}, mapper {d['mapper']}",
         f"{d['objective']}: {cost}, {gap}",
         f"{d['considered']:,} candidates in {d['seconds']:.2f} s",
+        *_fused_lines(d),
     ]
+
+
+def _fused_lines(document: Mapping[str, Any]) -> list[str]:
+    fused = document.get("fused")
+    if not fused:
+        return []
+    kept = sum(len(chain) - 1 for chain in fused["chains"])
+    unfused = "nothing" if fused["unfused"] is None else _cost(fused["unfused"], document["unit"])
+    lines = [f"{kept} tensors stay on chip, in {len(fused['chains'])} chains; unfused: {unfused}"]
+    return [*lines, *(f"  {' -> '.join(chain)}" for chain in fused["chains"])]
 
 
 def mapped_table(document: Mapping[str, Any], top: int) -> "Table":
