@@ -1,15 +1,17 @@
-"""What each of the training array's dataflow optimisations is worth on a network.
+"""What each of a machine's optimisations is worth on a network.
 
-The three of SAT (arXiv 2309.13015): interleave mapping, pre-generation of N:M weights, and
-offline scheduling. Each is switched off alone, everything else mapped anew.
+Of the training array the three of SAT (arXiv 2309.13015): interleave mapping, pre-generation of
+N:M weights, and offline scheduling; of a grid the greedy order of output features. Each is
+switched off alone, everything else mapped anew.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from mapping import map_graph
-from simulator.arch import Dataflow, NMArray
+from simulator.arch import Accelerator, Dataflow, NMArray, PEGrid
+from simulator.arch.pe_grid import Balance
 from simulator.simulate import simulate
 from workloads.canonical import Spec
 from workloads.graph import WorkloadGraph
@@ -49,11 +51,18 @@ OPTIMISATIONS: Final[dict[str, Callable[[NMArray], list[NMArray]]]] = {
 best single dataflow for all layers and passes."""
 
 
-def ablate(graph: WorkloadGraph, arch: NMArray, cycles: int) -> tuple[Optimisation, ...]:
+def _without(arch: NMArray | PEGrid) -> Mapping[str, Sequence[Accelerator]]:
+    if isinstance(arch, NMArray):
+        return {name: without(arch) for name, without in OPTIMISATIONS.items()}
+    if arch.balance is Balance.GREEDY:
+        return {"greedy balance": [replace(arch, balance=Balance.NONE)]}
+    return {}
+
+
+def ablate(graph: WorkloadGraph, arch: NMArray | PEGrid, cycles: int) -> tuple[Optimisation, ...]:
     """Return what every optimisation is worth to `graph`, which takes `cycles` on `arch`."""
     found = []
-    for name, without in OPTIMISATIONS.items():
-        machines = without(arch)
+    for name, machines in _without(arch).items():
         least = min(simulate(map_graph(graph, m).schedule, m).cycles for m in machines)
         found.append(Optimisation(name=name, cycles_without=least, worth=least / cycles))
     return tuple(found)

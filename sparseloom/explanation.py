@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from cost_models import machine_roofline, roofline
 from mapping import NoMapping, map_graph
-from simulator.arch import Dataflow, NMArray
+from simulator.arch import Dataflow, NMArray, PEGrid
 from simulator.result import STALLS
 from sparseloom.ablation import Optimisation, ablate
 from sparseloom.runs import Run
@@ -49,7 +49,7 @@ class OpStory(Spec):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation(Spec):
-    """A run in words and numbers; `optimisations` of the training array, if the run trains."""
+    """A run in words and numbers; `optimisations` of a grid, or of an array if the run trains."""
 
     workload: str
     arch: str
@@ -212,10 +212,15 @@ def explain(run: Run) -> Explanation:
         lost=lost,
         sentences=_sentences(run, ops, density, lost),
         ops=ops,
-        optimisations=ablate(run.graph, run.arch, result.cycles)
-        if run.method and isinstance(run.arch, NMArray)
-        else (),
+        optimisations=_optimisations(run),
     )
+
+
+def _optimisations(run: Run) -> tuple[Optimisation, ...]:
+    arch = run.arch
+    if isinstance(arch, PEGrid) or (run.method and isinstance(arch, NMArray)):
+        return ablate(run.graph, arch, run.result.cycles)
+    return ()
 
 
 def _whole_lost(run: Run, density: float) -> Lost:
