@@ -32,10 +32,6 @@ __all__ = [
 ]
 
 
-LEAST_WIDTH: Final = 12
-"""Columns that a text keeps when the terminal is narrower than the table."""
-
-
 def si(value: float, unit: str) -> str:
     """Return `value` with three significant digits and an SI prefix.
 
@@ -58,7 +54,6 @@ def _table(title: str, columns: Sequence[tuple[str, str]]) -> "Table":
             name,
             justify="right" if justify.startswith("right") else "left",
             no_wrap="fold" not in justify,
-            min_width=LEAST_WIDTH if "fold" in justify else None,
             overflow="fold" if "fold" in justify else "ellipsis",
         )
     return table
