@@ -5,14 +5,17 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
-from mapping.exhaustive import Accept, exhaustive
-from mapping.lower import gemm_plan, lower_gemm
+from mapping.cache import Cache, Key
+from mapping.exhaustive import Accept, exhaustive, lowered
+from mapping.greedy import greedy
+from mapping.integer import integer
+from mapping.lower import gemm_plan
+from mapping.objective import Goal, Number, Objective, op_cost
 from mapping.problem import Problem
-from mapping.stream import map_stream
 from mapping.types import MapperResult, Mapping
 from mapping.updates import check_trainer, select_stream, update_stream
 from simulator.arch import MemoryMode, NMArray, Precision
@@ -27,11 +30,15 @@ __all__ = ["MAPPERS", "map_graph", "rounding_note", "skippable"]
 MOVED_ELEMENTS: Final = 1024
 """Elements of a granule where a move's source and result share no fitting one."""
 
-Mapper = Callable[[NMArray, Problem, str, Accept | None], Mapping]
+Mapper = Callable[[NMArray, Problem, str, Goal, Accept | None], Mapping]
 Layout = Callable[[Op, GemmPlan], bool]
 Program = tuple[Block, abc.Mapping[str, int], GemmPlan | StreamPlan | None]
 
-MAPPERS: Final[abc.Mapping[str, Mapper]] = {"exhaustive": exhaustive}
+MAPPERS: Final[abc.Mapping[str, Mapper]] = {
+    "exhaustive": exhaustive,
+    "integer": integer,
+    "greedy": greedy,
+}
 
 
 def skippable(arch: NMArray, sparsity: Sparsity) -> tuple[int, int] | None:
@@ -66,27 +73,29 @@ def map_graph(
     arch: NMArray,
     *,
     mapper: str = "exhaustive",
+    objective: str | Objective = Objective.CYCLES,
+    cache: Cache | None = None,
     on_op: Callable[[str], None] | None = None,
     layout: Layout | None = None,
 ) -> MapperResult:
-    """Return every operator of `graph` mapped onto `arch`.
+    """Return every operator of `graph` mapped onto `arch` at the least cost under `objective`.
 
     Only plans that `layout` accepts are taken, such as those a memory map has whole beats for.
-
-    Raises ValueError for an unknown mapper and NoMapping for an operator that fits no buffer.
-    `on_op` is called with each operator's name when it is mapped.
+    Without a layout, problems whose proved optimum `cache` holds are not solved again. `on_op` is
+    called with each operator's name when it is mapped. Raises ValueError for an unknown mapper or
+    objective and NoMapping for an operator that fits no buffer.
     """
     if mapper not in MAPPERS:
         raise ValueError(f"Unknown mapper {mapper!r}; known: {', '.join(MAPPERS)}")
     check_trainer(graph, arch)
     began = time.perf_counter()
-    work = _GraphMapper(graph, arch, MAPPERS[mapper], layout)
+    wanted = Objective.of(objective)
+    work = _GraphMapper(graph, arch, mapper, wanted, cache or Cache(), layout)
     ops = []
     for op in graph.ops:
         ops.append(work.lower(op))
         if on_op:
             on_op(op.name)
-    repeats = {op.name: op.repeat for op in graph.ops}
     return MapperResult(
         schedule=Schedule(
             workload=graph.name,
@@ -98,8 +107,9 @@ def map_graph(
         ),
         mappings=tuple(work.mappings),
         mapper=mapper,
-        cost=sum(m.cycles * repeats[m.op] for m in work.mappings),
-        bound=sum(m.bound * repeats[m.op] for m in work.mappings),
+        objective=wanted,
+        op_costs=tuple(cost for cost, _ in work.costs),
+        op_bounds=tuple(bound for _, bound in work.costs),
         considered=work.considered,
         seconds=time.perf_counter() - began,
     )
@@ -130,13 +140,21 @@ class _GraphMapper:
     """Maps operators one by one and remembers the problems it has solved."""
 
     def __init__(
-        self, graph: WorkloadGraph, arch: NMArray, mapper: Mapper, layout: Layout | None
+        self,
+        graph: WorkloadGraph,
+        arch: NMArray,
+        mapper: str,
+        objective: Objective,
+        cache: Cache,
+        layout: Layout | None,
     ) -> None:
         self.graph, self.arch, self.mapper, self.layout = graph, arch, mapper, layout
+        self.objective, self.cache = objective, cache
         self.mappings: list[Mapping] = []
+        self.costs: list[tuple[Number, Number]] = []  # (cost, bound) of every operator
         self.considered = 0
-        self._solved: dict[tuple[Problem, str], tuple[Mapping, Program]] = {}
-        self._streams: dict[Stream, Program] = {}
+        self._solved: dict[tuple[Problem, Goal, str], tuple[Mapping, Program]] = {}
+        self._stream_costs: dict[Stream, Number] = {}
         self._gated: list[tuple[str, str]] = []
         self._kept = self._rounded = 0
 
@@ -162,10 +180,15 @@ class _GraphMapper:
             return self._gemm(op)
         stream = self._stream(op)
         program: Program = ((), {}, None)
+        cost: Number = 0
         if stream and self.arch.memory is not MemoryMode.IDEAL:
-            if stream not in self._streams:
-                self._streams[stream] = map_stream(self.arch, stream)
-            program = self._streams[stream]
+            program = self.cache.stream(self.arch, stream)
+            if stream not in self._stream_costs:
+                done = _scheduled(op, program)
+                self._stream_costs[stream] = op_cost(self.arch, self.objective, done)
+            cost = self._stream_costs[stream]
+        # Streams take the fastest cut of a fixed few; events do not depend on the cut.
+        self.costs.append((cost * op.repeat, cost * op.repeat))
         return _scheduled(op, program)
 
     def _gemm(self, op: Op) -> OpSchedule:
@@ -183,20 +206,24 @@ class _GraphMapper:
             turned=op.phase is Phase.BP,
             saved=any(entry.endswith(".grad") for entry in op.post),
         )
+        macs = op.gemm.m * self._nonzeros(weight, op)
+        # Fused element-wise work sits on the output path: events, no time of its own.
+        fused = op.gemm.groups * op.gemm.m * op.gemm.n * len(op.post)
+        goal = Goal.of(self.objective, macs, fused)
         # Where layouts matter, operators of one shape may lie differently.
-        key = problem, op.name if self.layout else ""
+        key = problem, goal, op.name if self.layout else ""
         if key not in self._solved:
-            self._solved[key] = self._solve(problem, op)
+            self._solved[key] = self._solve(problem, goal, op)
         mapping, program = self._solved[key]
         self.mappings.append(replace(mapping, op=op.name))
+        self.costs.append((mapping.cost * op.repeat, mapping.bound * op.repeat))
         s, t = mapping.setting, mapping.shape
-        results = op.gemm.groups * op.gemm.m * op.gemm.n
-        return replace(
-            _scheduled(op, program),
+        return _scheduled(
+            op,
+            program,
             macs_dense=op.gemm.macs,
-            macs_effectual=op.gemm.m * self._nonzeros(weight, op),
-            # Fused element-wise work sits on the output path: events, no time of its own.
-            counts={("vector", "op", "full"): results * len(op.post)} if op.post else {},
+            macs_effectual=macs,
+            counts={("vector", "op", "full"): fused} if fused else {},
             detail={
                 "dataflow": s.dataflow.value,
                 "nm": _format(mapping),
@@ -210,17 +237,32 @@ class _GraphMapper:
             return None
         return lambda setting, shape: layout(op, gemm_plan(problem, setting, shape))
 
-    def _solve(self, problem: Problem, op: Op) -> tuple[Mapping, Program]:
+    def _solve(self, problem: Problem, goal: Goal, op: Op) -> tuple[Mapping, Program]:
+        key = Key.of(self.mapper, self.arch, problem, goal)
+        best = None if self.layout else self.cache.find(key)
+        if best is None:
+            best = self._search(problem, goal, op)
+            if not self.layout:
+                self.cache.keep(key, best)
+        self.considered += best.considered
+        chosen = problem.packed(best.packed) if best.packed > 1 else problem
+        program, tokens = lowered(self.arch, chosen, best.setting, best.shape)
+        return best, (program, tokens, gemm_plan(chosen, best.setting, best.shape))
+
+    def _search(self, problem: Problem, goal: Goal, op: Op) -> Mapping:
+        """Return the best mapping of `problem` over its packings."""
+        mapper = MAPPERS[self.mapper]
         tried = [
-            (self.mapper(self.arch, p, op.name, self._accept(p, op)), p)
+            (mapper(self.arch, p, op.name, goal, self._accept(p, op)), p)
             for p in packings(self.arch, problem)
         ]
-        self.considered += sum(found.considered for found, _ in tried)
-        best, chosen = min(tried, key=lambda pair: pair[0].cycles)
-        packed = problem.gemm.groups // chosen.gemm.groups
-        program, tokens = lower_gemm(self.arch, chosen, best.setting, best.shape)
-        plan = gemm_plan(chosen, best.setting, best.shape)
-        return replace(best, packed=packed), (program, tokens, plan)
+        best, chosen = min(tried, key=lambda pair: pair[0].cost)
+        return replace(
+            best,
+            packed=problem.gemm.groups // chosen.gemm.groups,
+            bound=min(found.bound for found, _ in tried),
+            considered=sum(found.considered for found, _ in tried),
+        )
 
     def _nonzeros(self, weight: TensorSpec, op: Op) -> int:
         assert op.gemm is not None
@@ -300,7 +342,7 @@ class _GraphMapper:
         return spec.size * (spec.bits if spec.bits > 16 else self.arch.operand_bits)
 
 
-def _scheduled(op: Op, program: Program) -> OpSchedule:
+def _scheduled(op: Op, program: Program, **extra: Any) -> OpSchedule:
     block, tokens, plan = program
     return OpSchedule(
         name=op.name,
@@ -310,4 +352,5 @@ def _scheduled(op: Op, program: Program) -> OpSchedule:
         plan=plan,
         tokens=tokens,
         repeat=op.repeat,
+        **extra,
     )

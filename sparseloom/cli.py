@@ -1,4 +1,4 @@
-"""The `sparseloom` command: run, list, explain, place, rtl, cosim, reproduce, sweep and report.
+"""The `sparseloom` command: run, map, list, explain, place, rtl, cosim, reproduce, sweep, report.
 
 Results go to stdout, progress and errors to stderr. Exit code 0 is success, 2 bad input (one
 sentence, no traceback), 1 any other failure, 130 an interrupt. Libraries load inside the
@@ -6,6 +6,7 @@ commands that use them.
 """
 
 import json
+import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -50,7 +51,8 @@ app = typer.Typer(
 Source = Annotated[
     str,
     typer.Argument(
-        help="A zoo name, an .onnx file or a SCALE-Sim topology .csv.", show_default=False
+        help="A zoo name, a decoder's .yaml, an .onnx file or a SCALE-Sim topology .csv.",
+        show_default=False,
     ),
 ]
 Arch = Annotated[
@@ -89,6 +91,13 @@ Phase = Annotated[str, typer.Option(help="infer, or train: one training step.")]
 Method = Annotated[
     str | None,
     typer.Option(help="With --phase train: dense, sr-ste, sdgp or bdwp (default)."),
+]
+
+Mapper = Annotated[
+    str, typer.Option(help="exhaustive, integer (both prove their optimum) or greedy.")
+]
+Objective = Annotated[
+    str, typer.Option(help="What mappings minimise: cycles, energy, edp or dram_bytes.")
 ]
 
 
@@ -160,6 +169,8 @@ def run(
     first_layer: FirstLayer = False,
     phase: Phase = "infer",
     method: Method = None,
+    mapper: Mapper = "exhaustive",
+    objective: Objective = "cycles",
     seed: Seed = 0,
     out: Annotated[
         Path | None, typer.Option(help="Write result.json and report.html into this folder.")
@@ -181,6 +192,8 @@ def run(
         first_layer=first_layer,
         phase=phase,
         method=method,
+        mapper=mapper,
+        objective=objective,
         seed=seed,
         batch=batch,
         prefill=prefill,
@@ -212,6 +225,71 @@ def _write(document: dict[str, Any], out: Path) -> tuple[Path, ...]:
     return write_run(document, out)
 
 
+@app.command(name="map")
+def map_(
+    source: Source,
+    arch: Arch,
+    mapper: Mapper = "exhaustive",
+    objective: Objective = "cycles",
+    sparsity: Sparsity = None,
+    batch: Batch = None,
+    prefill: Prefill = None,
+    decode: Decode = None,
+    image: Image = None,
+    length: Length = None,
+    inputs: Inputs = None,
+    record: Record = None,
+    memory: Memory = None,
+    first_layer: FirstLayer = False,
+    phase: Phase = "infer",
+    method: Method = None,
+    seed: Seed = 0,
+    top: Top = 12,
+    as_json: AsJson = False,
+) -> None:
+    """Choose dataflow, tile and loop order of every operator, and prove how good the choice is.
+
+    With SPARSELOOM_CACHE_DIR set, proved choices are kept in that folder for the next run.
+    """
+    from sparseloom.mapped import mapped_document
+    from sparseloom.progress import progress
+
+    folder = os.environ.get("SPARSELOOM_CACHE_DIR")
+    with progress("mapping") as step:
+        document = mapped_document(
+            source,
+            arch=arch,
+            mapper=mapper,
+            objective=objective,
+            sparsity=sparsity,
+            memory=memory,
+            first_layer=first_layer,
+            phase=phase,
+            method=method,
+            seed=seed,
+            cache=Path(folder) if folder else None,
+            on_op=step,
+            batch=batch,
+            prefill=prefill,
+            decode=decode,
+            image=image,
+            length=length,
+            inputs=_shapes(inputs),
+            record=str(record) if record else None,
+        )
+    if as_json:
+        _print_json(document)
+        return
+    from sparseloom.tables import mapped_lines, mapped_table
+
+    console = _console()
+    for line in mapped_lines(document):
+        console.print(line, soft_wrap=True)
+    console.print(mapped_table(document, top))
+    for note in document["notes"]:
+        console.print(f"note: {note}")
+
+
 @app.command()
 def explain(
     source: Source,
@@ -232,6 +310,7 @@ def explain(
 ) -> None:
     """Say where the cycles go, which dataflow won, and why zeros did not buy more."""
     from sparseloom.explanation import explain as explain_run
+    from sparseloom.progress import progress
 
     done = _execute(
         source,
@@ -249,7 +328,8 @@ def explain(
         length=length,
         inputs=_shapes(inputs),
     )
-    explanation = explain_run(done)
+    with progress("explaining"):
+        explanation = explain_run(done)
     if as_json:
         _print_json(explanation.to_json())
         return
@@ -383,19 +463,26 @@ def rtl(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write Verilog and parameters of the machine's units: grid, or array, SORE and WUVE."""
-    from rtl.export import export, export_machine, units
+    """Write Verilog and parameters of the machine's units: array or grid, and what goes with it."""
+    from rtl.export import export, export_machine, unit_name, units
     from simulator.arch import NMArray
-    from simulator.arch.accelerator import with_rtl
+    from simulator.arch.accelerator import kind, with_rtl
     from simulator.arch.load import load_arch
-    from sparseloom.progress import counted
+    from sparseloom.outputs import check_folder
+    from sparseloom.progress import progress
 
-    params = with_rtl(load_arch(arch))
+    check_folder(out)  # before the work, not after it
+    params = with_rtl(load_arch(arch), arch)
     if machine and not isinstance(params, NMArray):
-        raise ValueError(f"Only an nm_array has a whole machine, not a {type(params).__name__}")
-    with counted("writing Verilog"):
+        raise ValueError(f"Only an nm_array has a whole machine; {arch} is a {kind(params)}")
+    done = []
+    with progress("exporting") as step:
+        # The whole machine first: it may be refused.
         whole = [export_machine(params, out)] if machine and isinstance(params, NMArray) else []
-        done = [*(export(unit, out) for unit in units(params)), *whole]
+        for unit in units(params):
+            done.append(export(unit, out))
+            step(unit_name(unit))
+    done += whole
     files = [str(file) for paths in done for file in (paths.verilog, paths.parameters)]
     if as_json:
         _print_json(
@@ -422,7 +509,7 @@ def cosim(
 ) -> None:
     """Run the machine's RTL beside the simulator: same bits, cycles and counters, or exit 1.
 
-    Points are dealt out to the grid, or to the array and, if it can train, its SORE and its WUVE.
+    Points are dealt out to its units: array or grid, and SORE and WUVE, or the delta encoder.
     """
     from rtl.cosim import cosimulate
     from simulator.arch.accelerator import with_rtl
@@ -431,7 +518,7 @@ def cosim(
 
     with progress("co-simulating", points) as step:
         found = cosimulate(
-            with_rtl(load_arch(arch)),
+            with_rtl(load_arch(arch), arch),
             points=points,
             seed=seed,
             engine=engine.value,
@@ -463,15 +550,31 @@ def cosim(
         raise typer.Exit(1)
 
 
-@app.command()
+REPRODUCED: Final = {
+    "scale-sim": "folds of dense arrays and AlexNet's first layer: SCALE-Sim",
+    "eyeriss-v2": "a PE that skips both operands' zeros: Sparseloop's ground truth",
+    "sigma-tpu": "SIGMA and a 128 x 128 TPU: TeAAL's baselines",
+    "tensor-cores": "sparse tensor cores and DSTC: Sparseloop",
+    "sat": "N:M training, average of five networks: SAT",
+    "flightllm": "LLaMA-2-7B on sparse DSP chains: FlightLLM",
+}
+"""The sections of `reproduce`, which load when they run."""
+
+_SECTIONS: Final = "\n".join(f"  {name:<14}{what}" for name, what in REPRODUCED.items())
+
+
+@app.command(
+    help="Show published figures beside ours: error, source, and why where they do not match."
+    f"\n\n\b\nSections:\n{_SECTIONS}"
+)
 def reproduce(
     sections: Annotated[
         list[str] | None,
-        typer.Argument(help="Sources, such as sat; all if left out.", show_default=False),
+        typer.Argument(help="Sections, such as sat; all if left out.", show_default=False),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show published figures beside ours: error, source, and why where they do not match."""
+    """Show published figures beside ours."""
     from sparseloom.progress import progress
     from sparseloom.reproduce import reproduce as execute
 

@@ -19,6 +19,8 @@ __all__ = [
     "causes_lines",
     "design_tables",
     "explanation_table",
+    "mapped_lines",
+    "mapped_table",
     "ops_table",
     "placement_table",
     "plain_table",
@@ -28,6 +30,10 @@ __all__ = [
     "study_table",
     "two_sided",
 ]
+
+
+LEAST_WIDTH: Final = 12
+"""Columns that a text keeps when the terminal is narrower than the table."""
 
 
 def si(value: float, unit: str) -> str:
@@ -52,6 +58,7 @@ def _table(title: str, columns: Sequence[tuple[str, str]]) -> "Table":
             name,
             justify="right" if justify.startswith("right") else "left",
             no_wrap="fold" not in justify,
+            min_width=LEAST_WIDTH if "fold" in justify else None,
             overflow="fold" if "fold" in justify else "ellipsis",
         )
     return table
@@ -124,7 +131,7 @@ def ops_table(document: Mapping[str, Any], top: int) -> "Table":
     ops = document["ops"]
     chosen = sorted(range(len(ops)), key=lambda i: (-ops[i]["cycles"], i))[:top]
     beside = "baseline_cycles" in document
-    columns = [("operator", "left"), ("kind", "left"), ("cycles", "right"), ("share", "right")]
+    columns = [("operator", "fold"), ("kind", "left"), ("cycles", "right"), ("share", "right")]
     columns += [("speed-up", "right")] if beside else []
     sides = SIDES if two_sided(document) else ()
     columns += [(name, "right") for name, _ in sides]
@@ -145,6 +152,41 @@ def ops_table(document: Mapping[str, Any], top: int) -> "Table":
         cells += [f"{op[key] / dense:.1%}" if dense else "" for _, key in sides]
         flow = [] if sides else [f"{op['dataflow']} {op['nm']}".strip()]
         table.add_row(*cells, op["bottleneck"], *flow)
+    return table
+
+
+def _cost(value: float, unit: str) -> str:
+    return f"{value:,} {unit}" if isinstance(value, int) else si(value, unit)
+
+
+def mapped_lines(document: Mapping[str, Any]) -> list[str]:
+    """Return the headline of a mapping: cost, bound and what it took."""
+    d = document
+    cost, bound = (_cost(d[key], d["unit"]) for key in ("cost", "bound"))
+    gap = "proved optimal in its space" if not d["gap"] else f"bound {bound}, gap {d['gap']:.2%}"
+    return [
+        f"{d['workload']} on {d['arch']}, weights {d['sparsity']}, mapper {d['mapper']}",
+        f"{d['objective']}: {cost}, {gap}",
+        f"{d['considered']:,} candidates in {d['seconds']:.2f} s",
+    ]
+
+
+def mapped_table(document: Mapping[str, Any], top: int) -> "Table":
+    """Return the `top` operators that cost most: dataflow, tile and loop order of each."""
+    ops = sorted(document["ops"], key=lambda op: -op["cost"])[:top]
+    columns = [("operator", "fold"), (document["objective"], "right"), ("gap", "right")]
+    columns += [("dataflow", "left"), ("tile u x m x k x n", "right"), ("loops", "left")]
+    table = _table(f"costliest {len(ops)} of {len(document['ops'])} operators", columns)
+    for op in ops:
+        gap = (op["cost"] - op["bound"]) / op["cost"] if op["cost"] else 0.0
+        table.add_row(
+            op["name"],
+            _cost(op["cost"], document["unit"]),
+            f"{gap:.1%}",
+            f"{op['dataflow']} {op['nm']}".strip(),
+            " x ".join(map(str, op["tile"].values())) if op["tile"] else "",
+            op["order"],
+        )
     return table
 
 
@@ -229,7 +271,7 @@ def _cell(value: "Cell") -> str:
 def study_table(found: "StudyTable") -> "Table":
     """Return one table of a study."""
     texts = [
-        "left" if all(isinstance(row[i], str) for row in found.rows) else "right"
+        "fold" if all(isinstance(row[i], str) for row in found.rows) else "right"
         for i in range(len(found.columns))
     ]
     table = _table(found.title, list(zip(found.columns, texts, strict=True)))

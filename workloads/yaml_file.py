@@ -4,10 +4,16 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
 
 import yaml
+
+from workloads.paths import absence
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 __all__ = ["YamlFile", "among", "parse_yaml", "read_yaml"]
 
@@ -81,10 +87,11 @@ class YamlFile:
         Raises ValueError naming file, line and key of whatever is unknown, missing, mistyped or
         out of range.
         """
-        from pydantic import TypeAdapter, ValidationError
+        from pydantic import ValidationError
 
+        validator: TypeAdapter[Kind] = _validator(kind)  # type: ignore[arg-type]  # types hash
         try:
-            return TypeAdapter(kind).validate_python(content)
+            return validator.validate_python(content)
         except ValidationError as error:
             # A key that is misspelt is also missing: say what stands there first.
             problems = sorted(error.errors(), key=lambda problem: problem["type"] not in _UNKNOWN)
@@ -105,6 +112,14 @@ class YamlFile:
             case "value_error":
                 return f"{where}: {message}"
         return f"{where}: {key} is {problem['input']!r}: {message[:1].lower()}{message[1:]}"
+
+
+@lru_cache
+def _validator(kind: Any) -> "TypeAdapter[Any]":
+    """Return the validator of a dataclass, built once: that takes longer than its use."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
 
 
 _UNKNOWN: Final = ("unexpected_keyword_argument", "extra_forbidden")
@@ -163,10 +178,8 @@ def parse_yaml(text: str, name: str) -> YamlFile:
 def read_yaml(path: Path, name: str | None = None) -> YamlFile:
     """Return the content of a file. Raises ValueError, naming it, if it is missing or not YAML."""
     name = name or str(path)
-    if path.is_dir():
-        raise ValueError(f"{name!r} is a folder, not a YAML file")
-    if not path.is_file():
-        raise ValueError(f"File {name!r} does not exist")
+    if why := absence(path):
+        raise ValueError(f"File {name!r} {why}")
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:

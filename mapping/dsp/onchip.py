@@ -85,11 +85,11 @@ class OnChip(Emitter):
         return code
 
     def attention(self, node: Attention, *, rotated: bool) -> Code:
-        """Score, softmax and context of every head of the core, head after head.
+        """Score, softmax and context of every head of keys of the core, one after the other.
 
         Keys and values load once the new token's are in memory; `rotated` queries come from MISC.
         """
-        heads = self.share(node.heads)
+        heads = self.kv_heads(node)
         past = self._past(heads * node.size) if self.arch.concatenates_kv else ()
         code: list[Instruction | Loop] = list(
             self._head(node, first=True, rotated=rotated, last=heads == 1)
@@ -99,7 +99,8 @@ class OnChip(Emitter):
             code.append(Loop(axis=HEAD_AXIS, times=heads - 2, body=middle))
         if heads > 1:
             code += self._head(node, first=False, rotated=False, last=True)
-        link = self.store(heads * node.size, waits=(MV,), releases=(MV,), link=True)
+        width = heads * node.queries * node.size
+        link = self.store(width, waits=(MV,), releases=(MV,), link=True)
         return (*past, *code, link)
 
     def _past(self, width: int) -> Code:
@@ -148,8 +149,9 @@ class OnChip(Emitter):
             module=MV,
             first=(MISC,) if first and rotated else (),
             done_last=(MISC,),
+            queries=node.queries,
         )
-        softmax = self.misc(MiscOp.SOFTMAX, 1, self.kv, waits=(MV,), releases=(MV,))
+        softmax = self.misc(MiscOp.SOFTMAX, node.queries, self.kv, waits=(MV,), releases=(MV,))
         context = self.product(
             unit,
             node.size,
@@ -158,5 +160,6 @@ class OnChip(Emitter):
             module=MV,
             first=(MISC,),
             done_last=(ST,) if last else (),
+            queries=node.queries,
         )
         return (*scores, softmax, *context)

@@ -66,6 +66,7 @@ def design(
     )
     chosen = tuple(known[name] for name in choice.machines)
     reference = known[reference.name]
+    gains = saved(choice, chosen, reference)
     return Design(
         name=asked.name,
         device=asked.device,
@@ -76,8 +77,8 @@ def design(
         front=_front(machines),
         candidates=tuple(machines),
         failures=failures,
-        saved=saved(choice, chosen, reference),
-        sentences=sentences(choice, chosen, reference, machines, budget),
+        saved=gains,
+        sentences=sentences(choice, chosen, reference, machines, budget, gains),
         notes=_notes(asked, reference),
     )
 
@@ -149,6 +150,7 @@ def _machine(name: str, found: list[tuple[Point, Row]]) -> Machine:
         parameters=point.parameters,
         resources=resources,
         metrics=metrics,
+        points={_job(row): point for point, row in found},
     )
 
 

@@ -8,6 +8,7 @@ from cost_models.fpga import SOURCES, FpgaResources
 from mapping.placer.choose import Budget, Candidate, Choice
 from mapping.placer.infeasible import Shortage
 from simulator.arch import Accelerator
+from sparseloom.sweeps.points import Point
 from workloads.canonical import Spec
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ __all__ = ["Design", "Machine", "to_dataframe"]
 class Machine(Spec):
     """A candidate as it was simulated: what it takes, and each workload's figures by name.
 
-    metrics: those of a sweep, by workload. lacks: the limits it exceeds on its own.
+    metrics and points: those of a sweep, by workload. lacks: the limits it exceeds on its own.
     """
 
     candidate: Candidate
@@ -28,6 +29,7 @@ class Machine(Spec):
     parameters: Mapping[str, Any] = field(hash=False)
     resources: FpgaResources
     metrics: Mapping[str, Mapping[str, float | int]] = field(hash=False)
+    points: Mapping[str, Point] = field(hash=False)
     lacks: tuple[Shortage, ...] = ()
 
     @property

@@ -1,5 +1,6 @@
 """Why a choice wins: the cycles it saves by cause, what is built differently, what does not fit."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -7,7 +8,7 @@ from mapping.placer.choose import Budget, Choice, nearest
 from simulator.arch import Accelerator
 from sparseloom.designs.outcome import Machine
 from sparseloom.schema import CAUSES
-from sparseloom.sweeps.metrics import cause_metric
+from sparseloom.sweeps.evaluate import causes
 
 __all__ = ["saved", "sentences"]
 
@@ -18,12 +19,11 @@ def saved(choice: Choice, machines: Sequence[Machine], reference: Machine) -> di
     They sum to the difference of all cycles, whichever machine they run on.
     """
     runs = {machine.name: machine for machine in machines}
-    found = {}
-    for cause in CAUSES:
-        metric = cause_metric(cause)
-        ours = sum(runs[name].metrics[job][metric] for job, name in choice.assignment.items())
-        found[cause] = int(reference.total(metric) - ours)
-    ordered = sorted(found.items(), key=lambda item: (-abs(item[1]), item[0]))
+    gains = Counter[str]()
+    for job, name in choice.assignment.items():
+        gains.update(causes(reference.points[job]))
+        gains.subtract(causes(runs[name].points[job]))
+    ordered = sorted(gains.items(), key=lambda item: (-abs(item[1]), item[0]))
     return {cause: cycles for cause, cycles in ordered if cycles}
 
 
@@ -33,11 +33,12 @@ def sentences(
     reference: Machine,
     candidates: Iterable[Machine],
     budget: Budget,
+    gains: Mapping[str, int],
 ) -> tuple[str, ...]:
-    """Return the reasons, each computed from the results."""
+    """Return the reasons, each computed from the results; `gains` are what `saved` returns."""
     found = [_compared(choice, machines, reference)]
     if [machine.name for machine in machines] != [reference.name]:
-        found.append(_causes(saved(choice, machines, reference)))
+        found.append(_causes(gains))
         found += (_different(machine, reference) for machine in machines)
     faster = [m.candidate for m in candidates if m.cycles < choice.cycles]
     if faster:

@@ -2,15 +2,13 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from functools import partial
 from typing import Final
 
 from cost_models import Cost
 from simulator.arch import BufferParams
-from simulator.result import Result
-from sparseloom.schema import CAUSES
+from simulator.result import Totals
 
-__all__ = ["METRICS", "Metric", "cause_metric", "measure"]
+__all__ = ["METRICS", "Metric", "measure"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,26 +17,13 @@ class Metric:
 
     unit: str
     label: str
-    of: Callable[[Result, Cost], float | int]
+    of: Callable[[Totals, Cost], float | int]
     more_is_better: bool = False
 
 
-def _buffer_bytes(result: Result, _cost: Cost) -> int:
+def _buffer_bytes(result: Totals, _cost: Cost) -> int:
     parts = (getattr(result.arch, field.name) for field in fields(result.arch))
     return sum(part.capacity_bytes for part in parts if isinstance(part, BufferParams))
-
-
-def _dram_bytes(result: Result, _cost: Cost) -> int:
-    return int((result.per_op["dram_read_bytes"] + result.per_op["dram_write_bytes"]).sum())
-
-
-def cause_metric(cause: str) -> str:
-    """Return the name of the metric that counts the cycles of a cause."""
-    return f"{cause}_cycles"
-
-
-def _cause_cycles(cause: str, result: Result, _cost: Cost) -> int:
-    return next((cycles for name, cycles, _ in result.bottlenecks() if name == cause), 0)
 
 
 METRICS: Final[Mapping[str, Metric]] = {
@@ -57,20 +42,16 @@ METRICS: Final[Mapping[str, Metric]] = {
         of=lambda r, _: r.macs_effectual / r.seconds,
         more_is_better=True,
     ),
-    "dram_bytes": Metric(unit="B", label="DRAM traffic", of=_dram_bytes),
+    "dram_bytes": Metric(unit="B", label="DRAM traffic", of=lambda r, _: r.dram_bytes),
     "multipliers": Metric(unit="", label="multipliers", of=lambda r, _: r.arch.peak_macs_per_cycle),
     "buffer_bytes": Metric(unit="B", label="on-chip buffers", of=_buffer_bytes),
     "bandwidth_bytes_per_s": Metric(
         unit="B/s", label="DRAM bandwidth", of=lambda r, _: r.arch.dram.bandwidth_bytes_per_s
     ),
-    **{
-        cause_metric(cause): Metric(unit="cycles", label=meaning, of=partial(_cause_cycles, cause))
-        for cause, meaning in CAUSES.items()
-    },
 }
 """Objectives and constraints name one of these."""
 
 
-def measure(result: Result, cost: Cost) -> dict[str, float | int]:
+def measure(result: Totals, cost: Cost) -> dict[str, float | int]:
     """Return every metric of a run by name."""
     return {name: metric.of(result, cost) for name, metric in METRICS.items()}

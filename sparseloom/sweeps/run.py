@@ -100,7 +100,8 @@ def _rounds(space: Space, store: Store, sweep: str) -> Iterator[list[tuple[str, 
         for indices in generations(space, lambda: store.rows(sweep)):
             yield _keyed(space, indices)
     else:
-        yield _keyed(space, sampled(space))
+        # Neighbours share most of their machine: what one has mapped, the next need not.
+        yield _keyed(space, sorted(sampled(space)))
 
 
 def _keyed(space: Space, indices: Iterable[int]) -> list[tuple[str, Point]]:

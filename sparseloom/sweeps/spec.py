@@ -6,7 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
-from mapping import MAPPERS
+from mapping import MAPPERS, Objective
 from sparseloom.sweeps.metrics import METRICS
 from workloads.canonical import Spec
 from workloads.yaml_file import YamlFile, read_yaml
@@ -111,13 +111,18 @@ class Sampler(Spec):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepSpec(Spec):
-    """Everything a sweep runs; two equal specifications run the same points."""
+    """Everything a sweep runs; two equal specifications run the same points.
+
+    `mapper` maps every operator at the least cost under the mapping objective `minimise`;
+    `objectives` are the metrics that points are compared by.
+    """
 
     name: str = "sweep"
     workloads: tuple[Workload, ...]
     sparsities: tuple[str, ...] = ("dense",)
     archs: tuple[Machines, ...]
     mapper: str = "exhaustive"
+    minimise: str = "cycles"
     objectives: tuple[str, ...] = ("cycles", "energy_j")
     constraints: tuple[Constraint, ...] = ()
     sampler: Sampler = field(default_factory=Sampler)
@@ -130,6 +135,7 @@ class SweepSpec(Spec):
             _known("objective", objective)
         if self.mapper not in MAPPERS:
             raise ValueError(f"Unknown mapper {self.mapper!r}; known: {', '.join(MAPPERS)}")
+        Objective.of(self.minimise)
 
 
 def _known(what: str, name: str) -> None:

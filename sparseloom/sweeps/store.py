@@ -153,6 +153,7 @@ def _flat(point: Point) -> dict[str, Any]:
         "sparsity": point.sparsity,
         "arch": point.base,
         "mapper": point.mapper,
+        "minimise": point.minimise,
         **dict(sorted(point.parameters.items())),
     }
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Group", "Summary", "pareto_front", "summarise", "to_dataframe", "workload_label"]
 
-IDENTITY: Final = ("workload", "phase", "method", "sparsity", "arch", "mapper")
+IDENTITY: Final = ("workload", "phase", "method", "sparsity", "arch", "mapper", "minimise")
 """Columns every point has beside its machine parameters."""
 
 

@@ -15,6 +15,7 @@ REDUCED = {
     "flightllm": "LENGTHS = range(256, 2049, 256)\n"
     "PROMPTS = (128,)\n"
     "COMPRESSIONS = studies.COMPRESSIONS[:1]\n"
+    "SWEPT = (128, 256)\n"
     "LONGEST = 256\n",
     "design_space": "ROWS = COLS = (16, 32, 48)\n"
     "BANDWIDTHS = (76_800_000_000,)\nTIME_LIMIT_S = 5\n",
@@ -75,7 +76,7 @@ def test_flightllm_draws_every_figure_and_concludes():
     assert len(images) == len(calls) == 6
     last = notebook.cells[-1].outputs[0]["text"]
     assert "Published steps and prompts: -4.0% to +4.7%" in last
-    assert "the board's step +3.6%" in last
+    assert "the board's +1.3% to +4.2%" in last
 
 
 def test_design_space_draws_every_figure_and_concludes():

@@ -9,17 +9,14 @@ import time
 from itertools import product
 from pathlib import Path
 
-import distributed
 import numpy as np
 import pytest
 import yaml
 
 import sparseloom as sl
 from sparseloom.runs import run
-from sparseloom.schema import CAUSES
 from sparseloom.sweeps import sweep
-from sparseloom.sweeps.evaluate import evaluate
-from sparseloom.sweeps.metrics import cause_metric
+from sparseloom.sweeps.evaluate import causes, evaluate
 from sparseloom.sweeps.points import Space
 from sparseloom.sweeps.report import sweep_tables
 from sparseloom.sweeps.run import ExecutorLost, SweepInterrupted
@@ -217,9 +214,9 @@ def test_a_dead_process_pool_says_how_to_go_on(slow, tmp_path):
 @pytest.mark.slow
 def test_a_dask_cluster_survives_the_death_of_a_worker(slow, tmp_path):
     """40 points on two worker processes, one killed amid them: all are found, as locally."""
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=None
-    ) as cluster:
+    from distributed import LocalCluster  # slow to import, and for this test alone
+
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
         killed: list[int] = []
 
         def kill_one(done, total):
@@ -307,6 +304,22 @@ def test_points_of_another_machine_file_are_other_points(small, tmp_path):
     assert Space.of(read_spec(small)).point(0).key() != point.key()
 
 
+def test_mapper_and_what_it_minimises_are_part_of_a_point(small, tmp_path):
+    """The same machines mapped otherwise are other points, and each names how it was mapped."""
+    store = tmp_path / "points.db"
+    for changes in ({}, {"mapper": "greedy"}, {"mapper": "greedy", "minimise": "energy"}):
+        done = sweep({**small, **changes}, store)
+        assert done.cached == 0
+    with open_store(store) as opened:
+        rows = [row for row in opened.rows() if row.metrics]
+    ways = {(row.point["mapper"], row.point["minimise"]) for row in rows}
+    assert ways == {("exhaustive", "cycles"), ("greedy", "cycles"), ("greedy", "energy")}
+    cycles = dict.fromkeys(ways, 0)
+    for row in rows:
+        cycles[row.point["mapper"], row.point["minimise"]] += row.metrics["cycles"]
+    assert cycles["exhaustive", "cycles"] <= cycles["greedy", "cycles"]
+
+
 def test_an_interrupt_keeps_every_finished_point(small, tmp_path, monkeypatch):
     """Ctrl-C in the seventh point: six are stored, the sentence says so, a rerun does the rest."""
     finished = []
@@ -375,9 +388,12 @@ def test_unmet_constraints_are_named(small, tmp_path):
 
 
 def test_causes_of_a_point_sum_to_its_cycles(small, tmp_path):
+    """What a design compares says where every cycle of a stored point goes."""
     sweep(small, tmp_path / "s.db")
+    space = Space.of(read_spec(small))
+    points = {point.key(): point for point in map(space.point, range(len(space)))}
     for row in rows(tmp_path / "s.db"):
         if row.metrics:
-            causes = [row.metrics[cause_metric(cause)] for cause in CAUSES]
-            assert sum(causes) == row.metrics["cycles"]
-            assert sum(map(bool, causes)) > 2
+            found = causes(points[row.digest])
+            assert sum(found.values()) == row.metrics["cycles"]
+            assert sum(map(bool, found.values())) > 2

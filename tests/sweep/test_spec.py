@@ -92,6 +92,10 @@ def test_latin_hypercube_takes_every_value_of_every_dimension(tmp_path):
         (("rows: [2, 4]", "rows: [2, [4]]"), "line 6: archs.0.parameters.rows.1 is [4]"),
         (("archs:", "objectives: [speed]\narchs:"), "Unknown objective 'speed'; known: cycles"),
         (("archs:", "mapper: best\narchs:"), "Unknown mapper 'best'; known: exhaustive"),
+        (
+            ("archs:", "minimise: area\narchs:"),
+            "Unknown objective 'area'; known: cycles, energy, edp, dram_bytes",
+        ),
         (("archs:", "sampler: {kind: random}\narchs:"), "line 3: Sampler random needs points"),
         (("archs:", "sampler: {points: 3}\narchs:"), "Sampler grid takes no points"),
         (("archs:", "sampler: {kind: luck}\narchs:"), "line 3: sampler.kind is 'luck'"),
