@@ -26,7 +26,7 @@ class FpgaResources(Spec):
 
 _YOSYS: Final = "synthesis of the generated RTL (Yosys 0.23, synth_xilinx -family xcup)"
 SOURCES: Final = {
-    "dsp": f"{_YOSYS}: DSP48E2 of PEs and of the fp32 multipliers of WUVE and vector unit",
+    "dsp": f"{_YOSYS}: DSP48E2 of PEs and of the multipliers of WUVE and vector unit",
     "lut": f"{_YOSYS}: PEs, edges and control of the array, SORE, WUVE and vector unit, without "
     "DMA and buffers' control. assumed: an int8 machine's vector lane takes what an fp16 one does",
     "uram": "assumed: every buffer in UltraRAMs of 36 KiB (UG573)",
@@ -94,8 +94,8 @@ SORE_LUTS: Final = {8: 3540, 16: 7075}
 
 WUVE_LUTS: Final = 17672
 WUVE_DSPS: Final = 24
-VECTOR_LUTS: Final = 0
-VECTOR_DSPS: Final = 0
+VECTOR_LUTS: Final = 13270
+VECTOR_DSPS: Final = 4
 LANES: Final = 4
 """What the units take with so many lanes."""
 

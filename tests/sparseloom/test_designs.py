@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import pandas as pd
 import pytest
@@ -10,7 +11,7 @@ import sparseloom as sl
 from cost_models.fpga import fpga_resources
 from mapping.placer import InfeasiblePlacement
 from sparseloom.cli import invoke
-from sparseloom.designs import DESIGNS, design, load_design
+from sparseloom.designs import DESIGNS, load_design
 from sparseloom.designs.figures import draw_front, front_svg
 from sparseloom.designs.reasons import saved
 from sparseloom.schema import CAUSES
@@ -29,7 +30,7 @@ archs:
       vector_lanes: [1, 4]
 reference: {{base: nm-tiny, parameters: {{rows: 4}}}}
 budget:
-  caps: {{lut: 0.004}}
+  caps: {{lut: 0.02}}
 """
 
 
@@ -37,6 +38,12 @@ budget:
 def text(topology):
     """Return a design of twelve candidates that are simulated in milliseconds."""
     return SPEC.format(topology=topology)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Return `sl.place` on a store of its own, so that points are simulated once a session."""
+    return partial(sl.place, store=tmp_path_factory.mktemp("store") / "points.db")
 
 
 @pytest.fixture
@@ -54,12 +61,12 @@ def machine(**parameters):
     return arch, fpga_resources(arch).lut
 
 
-def test_choice_is_the_fastest_of_the_machines_that_fit(path, topology):
+def test_choice_is_the_fastest_of_the_machines_that_fit(path, topology, place):
     """Simulating every machine on its own finds the same cycles and the same best one."""
-    found = sl.place(path)
+    found = place(path)
     graph = sl.load(topology)
     graphs = (graph, graph.sparsify(sl.NofM(2, 4)))
-    limit = int(1_182_240 * 0.004)
+    limit = int(1_182_240 * 0.02)
     cycles = {}
     for rows in (2, 4, 8):
         for cols in (2, 4):
@@ -74,9 +81,9 @@ def test_choice_is_the_fastest_of_the_machines_that_fit(path, topology):
     assert (found.choice.gap, found.choice.bound) == (0, found.choice.cycles)
 
 
-def test_reasons_add_up_to_the_difference(path):
+def test_reasons_add_up_to_the_difference(path, place):
     """Cycles saved by cause sum to the reference's less the choice's, and the sentence has them."""
-    found = sl.place(path)
+    found = place(path)
     assert sum(found.saved.values()) == found.reference.cycles - found.choice.cycles
     assert len(found.saved) > 1
     for cause, cycles in found.saved.items():
@@ -86,20 +93,20 @@ def test_reasons_add_up_to_the_difference(path):
     assert sum(totals.values()) == chosen.cycles
 
 
-def test_a_choice_that_is_the_reference_saves_nothing(path, text):
+def test_a_choice_that_is_the_reference_saves_nothing(path, text, place):
     """With only the reference to choose from there is nothing to explain."""
     start, end = text.index("      rows"), text.index("reference")
     path.write_text(text[:start] + "      rows: [4]\n" + text[end:])
-    found = sl.place(path)
+    found = place(path)
     assert (found.choice.machines, found.saved) == ((found.reference.name,), {})
     assert len(found.sentences) == 2
     assert saved(found.choice, found.machines, found.reference) == {}
 
 
-def test_limits_as_of_the_reference(path, text):
+def test_limits_as_of_the_reference(path, text, place):
     """A resource may be limited to what the reference takes, and a note says so."""
-    path.write_text(text.replace("caps: {lut: 0.004}", "as_reference: [lut, dsp]"))
-    found = sl.place(path)
+    path.write_text(text.replace("caps: {lut: 0.02}", "as_reference: [lut, dsp]"))
+    found = place(path)
     takes = found.reference.candidate.takes
     assert found.budget.limits["LUT"] == takes["LUT"] > 0
     assert found.choice.used["DSP"] <= takes["DSP"]
@@ -107,11 +114,12 @@ def test_limits_as_of_the_reference(path, text):
     assert found.notes[1].startswith("LUT may be as much as the reference takes")
 
 
-def test_several_machines_share_the_workloads(path, text):
-    """With two machines allowed the last one is done no later than the best single one."""
-    one = sl.place(path)
-    path.write_text(text + "machines: 2\n")
-    two = sl.place(path)
+def test_several_machines_share_the_workloads(path, text, place):
+    """With two machines allowed the last one is done earlier than the best single one."""
+    path.write_text(text.replace("lut: 0.02", "lut: 0.04"))
+    one = place(path)
+    path.write_text(text.replace("lut: 0.02", "lut: 0.04") + "machines: 2\n")
+    two = place(path)
     assert len(two.machines) == 2
     assert two.choice.cycles < one.choice.cycles
     assert set(two.choice.assignment.values()) == {m.name for m in two.machines}
@@ -129,36 +137,36 @@ def test_a_rerun_computes_nothing(path, monkeypatch):
     assert again.to_json() == first.to_json()
 
 
-def test_candidates_that_fail_are_counted_with_their_reason(path, text):
+def test_candidates_that_fail_are_counted_with_their_reason(path, text, place):
     """An impossible machine is no candidate; a reference that fails is an error."""
     path.write_text(text.replace("rows: [2, 4, 8]", "rows: [0, 4]"))
-    found = sl.place(path)
+    found = place(path)
     assert found.failures == {"arch: NMArray rows must be at least 1, not 0": 4}
     assert len(found.candidates) == 4
     path.write_text(text.replace("parameters: {rows: 4}", "parameters: {rows: 0}"))
     with pytest.raises(ValueError, match="NMArray rows must be at least 1, not 0"):
-        sl.place(path)
+        place(path)
 
 
-def test_nothing_fits_names_resource_demand_and_limit(path, text):
+def test_nothing_fits_names_resource_demand_and_limit(path, text, place):
     """The nearest candidate's shortage is named."""
-    path.write_text(text.replace("lut: 0.004", "lut: 0.0001"))
+    path.write_text(text.replace("lut: 0.02", "lut: 0.0001"))
     sentence = (
         r"Even the nearest candidate does not fit on vcu1525: LUT of '.*': needs [\d,]+, has 118, "
     )
     with pytest.raises(InfeasiblePlacement, match=sentence):
-        sl.place(path)
+        place(path)
 
 
 @pytest.mark.parametrize(
     ("limit", "name"),
     [("bandwidth_bytes_per_s: 1e6", r"bandwidth \(B/s\)"), ("power_w: 1e-9", r"power \(W\)")],
 )
-def test_bandwidth_and_power_are_limits(path, text, limit, name):
+def test_bandwidth_and_power_are_limits(path, text, limit, name, place):
     """Both are budgets like resources."""
-    path.write_text(text.replace("caps: {lut: 0.004}", limit))
+    path.write_text(text.replace("caps: {lut: 0.02}", limit))
     with pytest.raises(InfeasiblePlacement, match=rf"{name} of '.*': needs "):
-        sl.place(path)
+        place(path)
 
 
 @pytest.mark.parametrize(
@@ -166,9 +174,9 @@ def test_bandwidth_and_power_are_limits(path, text, limit, name):
     [
         ("device: vcu1525", "device: vcu", r"small\.yaml, line 2: Unknown device 'vcu'; known: "),
         ("reference:", "reverence:", r"unknown key 'reverence'; .* \(did you mean 'reference'\?\)"),
-        ("lut: 0.004", "lut: 2", r"line 13: Cap lut must be above 0 and at most 1, not 2"),
-        ("caps: {lut: 0.004}", "as_reference: [led]", r"line 13: budget\.as_reference\.0 is 'led'"),
-        ("caps: {lut: 0.004}", "power_w: 0", r"line 12: Budget power_w must be above 0, not 0"),
+        ("lut: 0.02", "lut: 2", r"line 13: Cap lut must be above 0 and at most 1, not 2"),
+        ("caps: {lut: 0.02}", "as_reference: [led]", r"line 13: budget\.as_reference\.0 is 'led'"),
+        ("caps: {lut: 0.02}", "power_w: 0", r"line 12: Budget power_w must be above 0, not 0"),
         ("{rows: 4}", "{rows: [4, 8]}", r"The reference is one machine"),
         ("budget:", "machines: 0\nbudget:", r"A design has at least 1 of machines, not 0"),
         ("rows: [2, 4, 8]", "rows: []", r"line 8: archs\.0\.parameters\.rows has no values"),
@@ -215,9 +223,9 @@ def test_command_prints_tables_and_writes_files(path, capsys):
     )
 
 
-def test_front_is_drawn_the_same_every_time(path):
+def test_front_is_drawn_the_same_every_time(path, place):
     """The picture is deterministic, shows the choice, and refuses a limit there is none of."""
-    found = design(path)
+    found = place(path)
     assert front_svg(found) == front_svg(found)
     other = replace(found, machines=(found.reference,))
     assert front_svg(found) != front_svg(other)
@@ -225,9 +233,9 @@ def test_front_is_drawn_the_same_every_time(path):
         draw_front(found, "gold")
 
 
-def test_front_holds_what_nothing_beats(path):
+def test_front_holds_what_nothing_beats(path, place):
     """Even the nearest candidate off the front is beaten by one on it in all that counts."""
-    found = design(path)
+    found = place(path)
 
     def figures(machine):
         return (machine.cycles, machine.total("energy_j"), *machine.candidate.takes.values())
