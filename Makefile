@@ -65,6 +65,8 @@ bench: .venv/.installed
 	@$(BIN)/python benchmarks/sat_training.py
 	@$(BIN)/python benchmarks/flightllm.py
 	@$(BIN)/python benchmarks/pe_grid.py
+	@$(BIN)/python benchmarks/mappers.py
+	@$(BIN)/python benchmarks/sweep.py 500
 
 notebooks: .venv/.installed-notebook .venv/.model
 	@$(BIN)/jupyter nbconvert --execute --to html --output-dir notebooks-out notebooks/*.ipynb

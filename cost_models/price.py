@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from cost_models.energy import HOROWITZ_45NM, SRAM_MACROS, EnergyTable, MissingPrice
 from simulator.arch import Accelerator, BufferParams, DspChain
 from simulator.counts import Event
-from simulator.result import Result
+from simulator.result import Result, Totals
 from workloads.canonical import Spec
 
 __all__ = ["Cost", "Price", "price", "prices"]
@@ -130,7 +130,7 @@ def prices(arch: Accelerator, table: EnergyTable = HOROWITZ_45NM) -> dict[Event,
     return dict(sorted(out.items()))
 
 
-def price(result: Result, *, table: EnergyTable = HOROWITZ_45NM) -> Cost:
+def price(result: Result | Totals, *, table: EnergyTable = HOROWITZ_45NM) -> Cost:
     """Return the energy of `result`: the sum over its counts of count times price.
 
     Raises MissingPrice, naming event and known events, if a counted event has no price.

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mapping.inference import map_inference, program_of
+from mapping.objective import Objective
 from mapping.types import MapperResult
 from simulator.arch.accelerator import ClosedForm
 from simulator.arch.flex_dpe import FlexDpe
@@ -37,11 +38,12 @@ def map_graph(
     arch: ClosedForm,
     *,
     mapper: str = "exhaustive",
+    objective: str | Objective = Objective.CYCLES,
     on_op: Callable[[str], None] | None = None,
 ) -> MapperResult:
-    """Return every operator of `graph` on `arch`; every mapper finds the same.
+    """Return every operator of `graph` on `arch`; every mapper and objective finds the same.
 
-    Raises ValueError for an unknown mapper and for a training step.
+    Raises ValueError for an unknown mapper or objective and for a training step.
     """
     ignored: dict[str, list[str]] = {}
     return map_inference(
@@ -50,6 +52,7 @@ def map_graph(
         lambda op: _product(graph, arch, op, ignored),
         lambda: [f"{why}: {listed(names)}" for why, names in ignored.items()],
         mapper=mapper,
+        objective=objective,
         on_op=on_op,
     )
 

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from mapping.graph import MAPPERS
+from mapping.objective import Objective, op_cost
 from mapping.types import MapperResult
 from simulator.arch import MemoryMode, PEGrid
 from simulator.arch.accelerator import ClosedForm
 from simulator.engine import program_cycles
 from simulator.schedule import Block, OpSchedule, Repeat, Schedule, Step, Unit
-from simulator.simulate import op_cycles
 from workloads.graph import Op, OpKind, Phase, TensorSpec, WorkloadGraph
 
 __all__ = ["map_inference", "program_of", "transfer_cycles", "vector_op"]
@@ -34,16 +34,18 @@ def map_inference(
     notes: Callable[[], Iterable[str]],
     *,
     mapper: str,
+    objective: str | Objective,
     on_op: Callable[[str], None] | None,
 ) -> MapperResult:
     """Return every operator of `graph`: products by `product`, the rest on the vector lanes.
 
     `notes` is called last, for what `product` has to tell the reader; `on_op` with the name of
-    each operator when it is mapped. Raises ValueError for an unknown mapper and for a training
-    step.
+    each operator when it is mapped. Raises ValueError for an unknown mapper or objective and for a
+    training step.
     """
     if mapper not in MAPPERS:
         raise ValueError(f"Unknown mapper {mapper!r}; known: {', '.join(MAPPERS)}")
+    wanted = Objective.of(objective)
     _check_inference(graph)
     began = time.perf_counter()
     ops = []
@@ -51,7 +53,7 @@ def map_inference(
         ops.append(product(op) if op.gemm else vector_op(graph, arch, op))
         if on_op:
             on_op(op.name)
-    cost = sum(op_cycles(arch, op) * op.repeat for op in ops if op.macs_dense)
+    costs = tuple(op_cost(arch, wanted, op) * op.repeat for op in ops)
     return MapperResult(
         schedule=Schedule(
             workload=graph.name,
@@ -63,8 +65,9 @@ def map_inference(
         ),
         mappings=(),
         mapper=mapper,
-        cost=cost,
-        bound=cost,
+        objective=wanted,
+        op_costs=costs,
+        op_bounds=costs,
         considered=len(list(graph.gemm_ops)),
         seconds=time.perf_counter() - began,
     )

@@ -17,6 +17,7 @@ from mapping.grid_blocks import Blocking, Part, Timed, blocking, blockings
 from mapping.grid_cells import RECORD, Cells, time_gemm
 from mapping.grid_lanes import act_lanes, weight_lanes
 from mapping.inference import map_inference, transfer_cycles
+from mapping.objective import Objective
 from mapping.types import MapperResult, NoMapping
 from simulator.arch import MemoryMode, PEGrid
 from simulator.counts import Event, add
@@ -56,18 +57,21 @@ def map_graph(
     arch: PEGrid,
     *,
     mapper: str = "exhaustive",
+    objective: str | Objective = Objective.CYCLES,
     seed: int = 0,
     on_op: Callable[[str], None] | None = None,
 ) -> MapperResult:
     """Return every operator of `graph` on `arch`, structures drawn from `seed`.
 
-    Every mapper finds the same: of the blockings that fit the buffers one that is about as fast
-    as the fastest, within a percent, and moves least. Raises
-    ValueError for an unknown mapper, a training step, a mask of another shape or a frame longer
+    Every mapper and objective finds the same: of the blockings that fit the buffers one that is
+    about as fast as the fastest, within a percent, and moves least. Raises ValueError for an
+    unknown mapper or objective, a training step, a mask of another shape or a frame longer
     than a delta encoder's state, and NoMapping for an operator that fits no buffer.
     """
     work = _Work(graph, arch, seed)
-    return map_inference(graph, arch, work.product, work.notes, mapper=mapper, on_op=on_op)
+    return map_inference(
+        graph, arch, work.product, work.notes, mapper=mapper, objective=objective, on_op=on_op
+    )
 
 
 @dataclass(slots=True, eq=False)

@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass, field
 
+from mapping.objective import Number, Objective
 from mapping.problem import TileShape
 from simulator.nm_tile import NMSetting
 from simulator.schedule import Schedule
 from workloads.canonical import Spec
 
-__all__ = ["MapperResult", "Mapping", "NoMapping"]
+__all__ = ["Fusion", "MapperResult", "Mapping", "NoMapping"]
 
 
 class NoMapping(ValueError):
@@ -18,34 +19,58 @@ class NoMapping(ValueError):
 class Mapping(Spec):
     """The choice for one operator: array setting and tile, and what it costs.
 
-    cycles are of one execution and exact; `bound` is a lower bound proved over the space and
-    `considered` the number of legal candidates looked at. `packed` counts the convolution groups
-    that share one block-diagonal product (see `Problem.packed`).
+    cost is of one execution, exact and in the objective's unit; `bound` is a lower bound proved
+    over the space and `considered` the number of candidates whose cost or bound was looked at.
+    `packed` counts the convolution groups that share one block-diagonal product (see
+    `Problem.packed`).
     """
 
     op: str
     setting: NMSetting
     shape: TileShape
-    cycles: int
-    bound: int
+    cost: Number
+    bound: Number
     considered: int
     packed: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fusion(Spec):
+    """Operators by chain, a proved bound over all choices of chains, and the cost without any."""
+
+    chains: tuple[tuple[str, ...], ...]
+    bound: Number
+    unfused: Number | None  # None if some operator only fits fused
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MapperResult(Spec):
     """A mapped workload: its schedule, the choice per GEMM, and the proof's figures.
 
-    cost and bound are cycles of the whole run; gap = (cost - bound) / cost.
+    op_costs and op_bounds are of all executions of each operator of the schedule, in the
+    objective's unit; cost and bound are their sums; gap = (cost - bound) / cost. Of a fused
+    workload `fused` says which chains keep their tensors on chip, and what they were chosen over.
     """
 
     schedule: Schedule
     mappings: tuple[Mapping, ...]
     mapper: str
-    cost: int
-    bound: int
+    objective: Objective = Objective.CYCLES
+    op_costs: tuple[Number, ...]
+    op_bounds: tuple[Number, ...]
     considered: int
     seconds: float = field(compare=False)
+    fused: Fusion | None = None
+
+    @property
+    def cost(self) -> Number:
+        """Exact cost of the whole run."""
+        return sum(self.op_costs)
+
+    @property
+    def bound(self) -> Number:
+        """Proved lower bound on the cost of every mapping of the whole run in the space."""
+        return self.fused.bound if self.fused else sum(self.op_bounds)
 
     @property
     def gap(self) -> float:

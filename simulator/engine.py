@@ -1,10 +1,14 @@
 """Exact time of a folded schedule, by max-plus algebra.
 
 A program of in-order units and token channels is a timed event graph: every time in it is the
-maximum of sums of earlier times, so one pass of a loop body is a matrix over (max, +) and n
-passes are that matrix to the n-th power, found by squaring. Time is therefore exact for any
-trip count at a cost that grows with its logarithm (Baccelli et al., Synchronization and
-Linearity, 1992, sections 2 and 3).
+maximum of sums of earlier times. Two facts make the time of a loop exact for any trip count
+(Baccelli et al., Synchronization and Linearity, 1992, sections 2 and 3):
+
+- A body that starts later by d ends later by d. So once a pass has moved every time it touches
+  by the same d, one or two passes after another, all further passes do too; loops fall into such
+  a rhythm after a few passes.
+- One pass is a matrix over (max, +), and n passes are that matrix to the n-th power, found by
+  squaring. This covers loops without a common rhythm, such as units that drift apart.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -14,7 +18,8 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.schedule import Block, OpSchedule, Step, Unit
+from simulator.recent import PerProgram
+from simulator.schedule import Block, OpSchedule, Repeat, Step, Unit
 
 __all__ = ["Transfer", "program_cycles", "transfer", "unit_cycles", "without"]
 
@@ -22,6 +27,14 @@ Times = NDArray[np.int64]
 
 NEVER = -(2**60)
 """Minus infinity of the algebra: sums of a few of them still fit int64."""
+
+MOST_PASSES = 24
+"""Passes of a loop after which it is taken as a matrix instead."""
+
+LONGEST_RHYTHM = 2
+"""Passes after which times may repeat: double buffers alternate."""
+
+_CYCLES: PerProgram[int] = PerProgram()
 
 
 @dataclass(slots=True)
@@ -75,9 +88,13 @@ def _run(block: Block, state: _State) -> None:
         elif item.times == 1:
             _run(item.body, state)
         else:
-            body = state.identity()
-            _run(item.body, body)
-            state.load(_apply_power(body.rows(), item.times, state.rows()))
+            _power(item, state)
+
+
+def _power(loop: Repeat, state: _State) -> None:
+    body = state.identity()
+    _run(loop.body, body)
+    state.load(_apply_power(body.rows(), loop.times, state.rows()))
 
 
 def _step(step: Step, state: _State) -> None:
@@ -90,6 +107,91 @@ def _step(step: Step, state: _State) -> None:
         state.channels.setdefault(channel, []).append(end + step.latency)
 
 
+@dataclass(slots=True)
+class _Clock:
+    """Times at a point of the program, as numbers."""
+
+    units: dict[StrEnum, int]
+    channels: dict[str, list[int]]
+
+    def run(self, block: Block) -> None:
+        units, channels = self.units, self.channels
+        for item in block:
+            if isinstance(item, Repeat):
+                self._loop(item)
+                continue
+            time = units[item.unit]
+            for channel in item.waits:
+                ready = channels[channel].pop(0)
+                if ready > time:
+                    time = ready
+            units[item.unit] = time = time + item.cycles
+            for channel in item.releases:
+                channels.setdefault(channel, []).append(time + item.latency)
+
+    def _loop(self, loop: Repeat) -> None:
+        """Run a loop pass by pass until it has a rhythm, then leap; without one, as a matrix."""
+        units, names = _touched(loop.body)
+        seen: list[list[int]] = []
+        for passed in range(min(loop.times, MOST_PASSES)):
+            left = loop.times - passed
+            now = self._times(units, names)
+            for period, before in enumerate(reversed(seen[-LONGEST_RHYTHM:]), 1):
+                if left >= period and (shift := _shift(before, now)) is not None:
+                    self._advance(units, names, left // period * shift)
+                    for _ in range(left % period):
+                        self.run(loop.body)
+                    return
+            seen.append(now)
+            self.run(loop.body)
+        if loop.times > MOST_PASSES:
+            self._as_matrix(replace(loop, times=loop.times - MOST_PASSES))
+
+    def _times(self, units: list[StrEnum], names: list[str]) -> list[int]:
+        times = [self.units[unit] for unit in units]
+        for name in names:
+            times += self.channels.get(name, ())
+        return times
+
+    def _advance(self, units: list[StrEnum], names: list[str], by: int) -> None:
+        for unit in units:
+            self.units[unit] += by
+        for name in names:
+            self.channels[name] = [time + by for time in self.channels.get(name, ())]
+
+    def _as_matrix(self, loop: Repeat) -> None:
+        state = _State(
+            {unit: np.array([time]) for unit, time in self.units.items()},
+            {name: [np.array([time]) for time in q] for name, q in self.channels.items()},
+        )
+        _power(loop, state)
+        self.units.update((unit, int(time[0])) for unit, time in state.units.items())
+        self.channels.update((name, [int(t[0]) for t in q]) for name, q in state.channels.items())
+
+
+def _touched(block: Block) -> tuple[list[StrEnum], list[str]]:
+    """Return the units and channels that `block` uses."""
+    units: dict[StrEnum, None] = {}
+    names: dict[str, None] = {}
+    for item in block:
+        if isinstance(item, Repeat):
+            inner = _touched(item.body)
+            units.update(dict.fromkeys(inner[0]))
+            names.update(dict.fromkeys(inner[1]))
+        else:
+            units[item.unit] = None
+            names.update(dict.fromkeys((*item.waits, *item.releases)))
+    return list(units), list(names)
+
+
+def _shift(before: list[int], now: list[int]) -> int | None:
+    """Return by how much all times moved, None if not all by the same."""
+    if len(before) != len(now):
+        return None
+    shift = now[0] - before[0]
+    return shift if all(b + shift == n for b, n in zip(before, now, strict=True)) else None
+
+
 def program_cycles(
     program: Block, tokens: Mapping[str, int], units: Iterable[StrEnum] = Unit
 ) -> int:
@@ -97,11 +199,13 @@ def program_cycles(
 
     `tokens` are the initial tokens by channel; the schedule must satisfy `verify_schedule`.
     """
-    zero = np.zeros(1, dtype=np.int64)
-    channels = {channel: [zero] * count for channel, count in tokens.items()}
-    state = _State(dict.fromkeys(units, zero), channels)
-    _run(program, state)
-    return int(max(time[0] for time in state.units.values()))
+    return _CYCLES.get(program, tokens, lambda: _end(program, tokens, units))
+
+
+def _end(program: Block, tokens: Mapping[str, int], units: Iterable[StrEnum]) -> int:
+    clock = _Clock(dict.fromkeys(units, 0), {name: [0] * n for name, n in tokens.items()})
+    clock.run(program)
+    return max(clock.units.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -56,7 +56,7 @@ def tile_job(arch: NMArray, setting: NMSetting, tile: Tile) -> ArrayJob:
         kept=setting.kept,
         group=setting.group,
     )
-    return replace(job, folds=tile.groups * job.folds)
+    return replace(job, folds=tile.groups * job.folds) if tile.groups > 1 else job
 
 
 def kept_values(setting: NMSetting, k: IntLike) -> IntLike:

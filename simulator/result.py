@@ -14,7 +14,7 @@ from workloads.canonical import Spec, canonical
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["GRID_STALLS", "OP_RECORD", "STALLS", "Provenance", "Result"]
+__all__ = ["GRID_STALLS", "OP_RECORD", "STALLS", "Provenance", "Result", "Totals"]
 
 GRID_STALLS: Final = ("fifo", "imbalance", "vacant")
 """Causes for which the PEs of a grid wait, on average: their FIFOs hold no pair of chunks, they
@@ -61,6 +61,27 @@ class Provenance(Spec):
     schedule_digest: str
     seed: int
     version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    """A simulated workload in sums only: cycles, events, effectual products and memory traffic."""
+
+    arch: Accelerator
+    cycles: int
+    counts: Counts
+    macs_effectual: int
+    dram_bytes: int
+
+    @property
+    def seconds(self) -> float:
+        """Run time at the machine's clock."""
+        return seconds(self.arch, self.cycles)
+
+    @property
+    def utilisation(self) -> float:
+        """Effectual MACs over what all multipliers could do in the run; never above 1."""
+        return self.macs_effectual / (self.arch.peak_macs_per_cycle * max(self.cycles, 1))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -122,6 +143,17 @@ class Result(Spec):
     def utilisation(self) -> float:
         """Effectual MACs over what all multipliers could do in the run; never above 1."""
         return self.macs_effectual / (self.arch.peak_macs_per_cycle * max(self.cycles, 1))
+
+    def totals(self) -> Totals:
+        """Return the sums of this result."""
+        moved = self.per_op["dram_read_bytes"] + self.per_op["dram_write_bytes"]
+        return Totals(
+            arch=self.arch,
+            cycles=self.cycles,
+            counts=self.counts,
+            macs_effectual=self.macs_effectual,
+            dram_bytes=int(moved.sum()),
+        )
 
     def bottlenecks(self) -> list[tuple[str, int, float]]:
         """Return (cause, cycles, share) over the whole run, largest first.

@@ -7,14 +7,17 @@ from typing import Any, Final
 import numpy as np
 
 from simulator.arch import Accelerator, DspChain, MemoryMode
-from simulator.counts import Event, add, scale
+from simulator.counts import Counts, Event, add, scale
 from simulator.engine import program_cycles, unit_cycles, without
-from simulator.result import OP_RECORD, STALLS, Provenance, Result
+from simulator.recent import PerProgram
+from simulator.result import OP_RECORD, STALLS, Provenance, Result, Totals
 from simulator.schedule import OpSchedule, Schedule, Step, Unit, verify_schedule
 
-__all__ = ["VERSION", "op_cycles", "simulate"]
+__all__ = ["VERSION", "dram_bytes", "op_cycles", "op_events", "simulate", "totals"]
 
 VERSION: Final = "0.1.0"
+
+_EVENTS: PerProgram[dict[Event, int]] = PerProgram()
 
 
 def op_cycles(arch: Accelerator, op: OpSchedule) -> int:
@@ -41,14 +44,7 @@ def simulate(
     DspChain, whose programs are no schedules.
     `on_op` is called with each operator's name when it is done.
     """
-    if isinstance(arch, DspChain):
-        raise ValueError("A DspChain runs the graph of a decoder, not a schedule")
-    if schedule.arch_digest != arch.digest():
-        raise ValueError(
-            f"Schedule of {schedule.workload!r} was made for another machine: its digest is "
-            f"{schedule.arch_digest[:12]}, this machine's {arch.digest()[:12]}"
-        )
-    verify_schedule(schedule)
+    _check(schedule, arch)
     records = np.zeros(len(schedule.ops), dtype=OP_RECORD)
     counts: list[dict[Event, int]] = []
     known: dict[Any, tuple[int, dict[str, int]]] = {}
@@ -57,7 +53,7 @@ def simulate(
         key = id(op.program)
         if key not in known:
             known[key] = _causes(arch, op)
-        events = _events(op)
+        events = op_events(op)
         _record(records[index], arch, op, *known[key], events)
         counts.append(scale(events, op.repeat))
         if on_op:
@@ -78,6 +74,45 @@ def simulate(
             version=VERSION,
         ),
     )
+
+
+def totals(schedule: Schedule, arch: Accelerator) -> Totals:
+    """Return what `simulate` returns without the causes of waiting: the same cycles and counts.
+
+    Raises ValueError as `simulate` does.
+    """
+    _check(schedule, arch)
+    known: dict[int, tuple[int, dict[Event, int]]] = {}
+    counts: dict[Event, int] = {}
+    cycles = moved = 0
+    for op in schedule.ops:
+        key = id(op.program)
+        if key not in known:
+            known[key] = op_cycles(arch, op), _step_events(op)
+        time, stepped = known[key]
+        events = _split(stepped, op)
+        cycles += time * op.repeat
+        moved += (dram_bytes(events, "read") + dram_bytes(events, "write")) * op.repeat
+        for event, number in events.items():
+            counts[event] = counts.get(event, 0) + number * op.repeat
+    return Totals(
+        arch=arch,
+        cycles=cycles,
+        counts=dict(sorted(counts.items())),
+        macs_effectual=sum(op.macs_effectual * op.repeat for op in schedule.ops),
+        dram_bytes=moved,
+    )
+
+
+def _check(schedule: Schedule, arch: Accelerator) -> None:
+    if isinstance(arch, DspChain):
+        raise ValueError("A DspChain runs the graph of a decoder, not a schedule")
+    if schedule.arch_digest != arch.digest():
+        raise ValueError(
+            f"Schedule of {schedule.workload!r} was made for another machine: its digest is "
+            f"{schedule.arch_digest[:12]}, this machine's {arch.digest()[:12]}"
+        )
+    verify_schedule(schedule)
 
 
 def _without_latency(step: Step) -> Step:
@@ -128,9 +163,24 @@ def _busy(op: OpSchedule) -> int:
     return sum(step.busy * times for step, times in op.steps())
 
 
-def _events(op: OpSchedule) -> dict[Event, int]:
+def op_events(op: OpSchedule) -> dict[Event, int]:
     """Return the events of one execution; multiplier uses split by their weight's value."""
-    events = add([op.counts, *(scale(step.counts, times) for step, times in op.steps())])
+    return _split(_step_events(op), op)
+
+
+def _step_events(op: OpSchedule) -> dict[Event, int]:
+    def sums() -> dict[Event, int]:
+        return add(scale(step.counts, times) for step, times in op.steps())
+
+    return _EVENTS.get(op.program, op.tokens, sums)
+
+
+def _split(stepped: Counts, op: OpSchedule) -> dict[Event, int]:
+    events = (
+        {**op.counts, **stepped}
+        if op.counts.keys().isdisjoint(stepped)
+        else add([op.counts, stepped])
+    )
     for key in [key for key in events if key[2] == "offered"]:
         component, precision, _ = key
         offered = events.pop(key)
@@ -139,7 +189,8 @@ def _events(op: OpSchedule) -> dict[Event, int]:
     return events
 
 
-def _bytes(events: dict[Event, int], action: str) -> int:
+def dram_bytes(events: Counts, action: str) -> int:
+    """Return the whole bytes that main memory reads or writes for the bits in `events`."""
     return sum(-(-v // 8) for (c, a, _), v in events.items() if (c, a) == ("dram", action))
 
 
@@ -167,8 +218,8 @@ def _record(
         "dma_cycles": units[Unit.DMA] * times,
         "vector_cycles": sum(units[unit] for unit in (Unit.VECTOR, Unit.SORE, Unit.WUVE)) * times,
         **{f"stall_{cause}": causes[cause] * times for cause in STALLS},
-        "dram_read_bytes": _bytes(events, "read") * times,
-        "dram_write_bytes": _bytes(events, "write") * times,
+        "dram_read_bytes": dram_bytes(events, "read") * times,
+        "dram_write_bytes": dram_bytes(events, "write") * times,
         "utilisation": op.macs_effectual / (arch.peak_macs_per_cycle * max(cycles, 1)),
         "bottleneck": max(causes, key=lambda c: causes[c]) if cycles else "",
         **op.detail,

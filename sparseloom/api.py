@@ -6,7 +6,7 @@ from typing import Any
 
 from cost_models import HOROWITZ_45NM, Cost, EnergyTable
 from cost_models import price as price_counts
-from mapping import MapperResult, map_graph, simulate_graph
+from mapping import Cache, MapperResult, map_graph, simulate_graph
 from simulator.arch import Accelerator
 from simulator.arch.load import load_arch
 from simulator.result import Result
@@ -21,10 +21,10 @@ __all__ = ["arch", "gemm", "load", "map", "price", "simulate"]
 
 
 def load(source: str | Path | WorkloadGraph, **options: Any) -> WorkloadGraph:
-    """Return the workload of a zoo name, an .onnx file or a SCALE-Sim topology .csv.
+    """Return the workload of a zoo name, a decoder's .yaml, an .onnx or a SCALE-Sim topology .csv.
 
     Options are those of the source: batch, image, length, prefill and decode for the zoo, inputs
-    for ONNX. Raises ValueError naming the source and what is allowed.
+    for ONNX, with prefill and decode if it is a decoder. Raises ValueError naming the source and what is allowed.
     """
     return frontends.load(source, **options)
 
@@ -62,33 +62,70 @@ def map(
     arch: str | Path | Accelerator,
     *,
     mapper: str = "exhaustive",
+    objective: str = "cycles",
+    fuse: bool = False,
+    cache: str | Path | None = None,
     seed: int = 0,
     on_op: Callable[[str], None] | None = None,
 ) -> MapperResult:
     """Return the schedule of `graph` on `arch` with the choice made for every operator.
 
-    Where time depends on where zeros are, structures are drawn from `seed`. `on_op` is called
-    with each operator's name when it is mapped. Raises ValueError for an
-    unknown mapper and for an operator that fits no buffer.
+    Mappers: exhaustive and integer prove the least cost in their space, greedy is a fast
+    baseline. Objectives: cycles, energy (J), edp (J s, summed over operators) and dram_bytes.
+    With `fuse` tensors between operators may stay on chip: a larger space, of N:M arrays only.
+    Proved choices are kept in the folder `cache`, if one is given. Where time depends on where
+    zeros are, structures are drawn from `seed`. `on_op` is called with each operator's name when
+    it is mapped. Raises ValueError for an unknown mapper or objective and for an operator that
+    fits no buffer.
+
+    >>> found = map(gemm(64, 64, 64), "nm-tiny", mapper="integer", objective="energy")
+    >>> found.gap
+    0.0
     """
-    return map_graph(graph, load_arch(arch), mapper=mapper, seed=seed, on_op=on_op)
+    return map_graph(
+        graph,
+        load_arch(arch),
+        mapper=mapper,
+        objective=objective,
+        fuse=fuse,
+        cache=_kept(cache),
+        seed=seed,
+        on_op=on_op,
+    )
+
+
+def _kept(folder: str | Path | None) -> Cache | None:
+    return Cache(Path(folder)) if folder else None
 
 
 def simulate(
     workload: WorkloadGraph | MapperResult | Schedule,
     arch: str | Path | Accelerator,
     *,
+    mapper: str = "exhaustive",
+    objective: str = "cycles",
+    fuse: bool = False,
+    cache: str | Path | None = None,
     seed: int = 0,
 ) -> Result:
     """Return the exact cycles and counted events of a workload, mapping it first if needed.
 
-    On a DspChain a dense graph of the preset's published model runs compressed as published; with
-    `compression=None` on the machine it runs dense.
+    mapper, objective, fuse and cache are those of `map`. On a DspChain a dense graph of the
+    preset's published model runs compressed as published; with `compression=None` on the machine
+    it runs dense.
     """
     machine = load_arch(arch)
     match workload:
         case WorkloadGraph():
-            return simulate_graph(workload, machine, seed=seed).result
+            return simulate_graph(
+                workload,
+                machine,
+                mapper=mapper,
+                objective=objective,
+                fuse=fuse,
+                cache=_kept(cache),
+                seed=seed,
+            ).result
         case MapperResult():
             return simulate_schedule(workload.schedule, machine, seed=seed)
         case Schedule():

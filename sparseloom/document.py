@@ -32,8 +32,10 @@ def document(run: Run) -> dict[str, Any]:
         "roofline": _roofline(run.result),
         "mapping": {
             "mapper": run.mapped.mapper,
-            "cost_cycles": run.mapped.cost,
-            "bound_cycles": run.mapped.bound,
+            "objective": run.mapped.objective.value,
+            "unit": run.mapped.objective.unit,
+            "cost": run.mapped.cost,
+            "bound": run.mapped.bound,
             "gap": run.mapped.gap,
             "considered": run.mapped.considered,
         },

@@ -17,7 +17,16 @@ from workloads.sparsity import Dense, NofM, Sparsity, parse
 from workloads.training import Method, unfold_batch_norms
 from workloads.zoo import BATCH_NORMED
 
-__all__ = ["BASELINES", "PHASES", "Prepared", "Run", "prepared", "run"]
+__all__ = [
+    "BASELINES",
+    "PHASES",
+    "Prepared",
+    "Run",
+    "check_trainer",
+    "named_arch",
+    "prepared",
+    "run",
+]
 
 BASELINES = ("dense",)
 PHASES = ("infer", "train")
@@ -115,8 +124,16 @@ def prepared(
     return Prepared(graph=graph, dense=dense, sparsity=structure, method=method, options=given)
 
 
-def _check_trainer(graph: WorkloadGraph, machine: Accelerator, arch_name: str) -> None:
-    """Refuse, before the work, a machine without the units or the selector the step needs."""
+def named_arch(arch: str | Path | Accelerator, memory: str | None) -> tuple[Accelerator, str]:
+    """Return the machine, with another memory mode if asked, and what to call it."""
+    machine = load_arch(arch, **({"memory": memory} if memory else {}))
+    return machine, "custom" if isinstance(arch, Accelerator) else str(arch)
+
+
+def check_trainer(ready: Prepared, machine: Accelerator, arch_name: str) -> None:
+    """Refuse, before the work, a machine without the units or selector a training step needs."""
+    if not ready.method:
+        return
     units = machine.training if isinstance(machine, NMArray) else None
     if units is None:
         able = [name for name in PRESETS if read_arch_file(name).values.get("training")]
@@ -124,8 +141,8 @@ def _check_trainer(graph: WorkloadGraph, machine: Accelerator, arch_name: str) -
             f"Phase train needs an arch with `training` units (sore, wuve), which {arch_name!r} "
             f"has not; presets that have them: {', '.join(able) or 'none'}"
         )
-    for op in graph.ops:
-        kept = graph.tensors[op.output].sparsity
+    for op in ready.graph.ops:
+        kept = ready.graph.tensors[op.output].sparsity
         if op.phase is not Phase.SELECT or not isinstance(kept, NofM):
             continue
         if not (isinstance(kept.n, int) and units.sore.selects(kept.n, kept.m)):
@@ -137,15 +154,9 @@ def _check_trainer(graph: WorkloadGraph, machine: Accelerator, arch_name: str) -
 
 
 def _once(
-    graph: WorkloadGraph,
-    arch_name: str,
-    arch: Accelerator,
-    seed: int,
-    on_op: OnOp | None,
-    *,
-    compress: bool = False,
+    graph: WorkloadGraph, arch_name: str, arch: Accelerator, **options: Any
 ) -> dict[str, Any]:
-    done = simulate_graph(graph, arch, compress=compress, seed=seed, on_op=on_op)
+    done = simulate_graph(graph, arch, **options)
     return {
         "arch_name": arch_name,
         "arch": arch,
@@ -166,11 +177,17 @@ def run(
     first_layer: bool = False,
     phase: str = "infer",
     method: str | None = None,
+    mapper: str = "exhaustive",
+    objective: str = "cycles",
+    fuse: bool = False,
     seed: int = 0,
     on_op: OnOp | None = None,
     **options: Any,
 ) -> Run:
     """Load, sparsify, map, simulate and price `source` on `arch`.
+
+    Every operator is mapped by `mapper` at the least cost under `objective`; with `fuse` tensors
+    between operators may stay on chip.
 
     With phase="train" the workload is one training step by `method` (dense, sr-ste, sdgp or
     bdwp; bdwp by default, dense if the weights are), and its dense baseline is method dense.
@@ -185,25 +202,30 @@ def run(
     """
     if baseline not in (None, *BASELINES):
         raise ValueError(f"Unknown baseline {baseline!r}; known: {', '.join(BASELINES)}")
-    machine = load_arch(arch, **({"memory": memory} if memory else {}))
-    arch_name = "custom" if isinstance(arch, Accelerator) else str(arch)
+    machine, arch_name = named_arch(arch, memory)
     ready = prepared(
         source, sparsity, first_layer=first_layer, phase=phase, method=method, options=options
     )
-    if ready.method:
-        _check_trainer(ready.graph, machine, arch_name)
+    check_trainer(ready, machine, arch_name)
+    chosen: dict[str, Any] = {
+        "mapper": mapper,
+        "objective": objective,
+        "fuse": fuse,
+        "seed": seed,
+        "on_op": on_op,
+    }
     beside = None
     if baseline:
         beside = Run(
             sparsity=Dense(),
             method=Method.DENSE.value if ready.method else None,
             options=ready.options,
-            **_once(ready.dense, arch_name, machine, seed, on_op),
+            **_once(ready.dense, arch_name, machine, compress=False, **chosen),
         )
     return Run(
         sparsity=ready.sparsity,
         method=ready.method,
         baseline=beside,
         options=ready.options,
-        **_once(ready.graph, arch_name, machine, seed, on_op, compress=sparsity is None),
+        **_once(ready.graph, arch_name, machine, compress=sparsity is None, **chosen),
     )

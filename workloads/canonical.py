@@ -52,7 +52,8 @@ def canonical(value: Any) -> Any:
         case tuple() | list():
             return [canonical(v) for v in value]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {f.name: canonical(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        names = (f.name for f in dataclasses.fields(value) if not f.name.startswith("_"))
+        fields = {name: canonical(getattr(value, name)) for name in names}
         return {"type": type(value).__name__, **fields}
     raise TypeError(f"No canonical form for {type(value).__name__}")
 

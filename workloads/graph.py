@@ -201,6 +201,7 @@ class WorkloadGraph(Spec):
     tensors: Mapping[str, TensorSpec]
     values: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    _digest: str | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tensors", dict(self.tensors))
@@ -288,5 +289,9 @@ class WorkloadGraph(Spec):
         )
 
     def digest(self) -> str:
-        """Return the sha256 of operators, tensors and values."""
-        return digest([self.name, self.ops, self.tensors, self.values])
+        """Return the sha256 of operators, tensors and values, taken once."""
+        if self._digest is None:
+            found = digest([self.name, self.ops, self.tensors, self.values])
+            object.__setattr__(self, "_digest", found)
+            return found
+        return self._digest

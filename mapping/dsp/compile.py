@@ -433,7 +433,7 @@ def program_file(program: Program, arch: DspChain) -> ProgramFile:
 
 def _laid_out(decoder: Decoder, arch: DspChain) -> CompiledModel:
     attention = decoder.attention
-    heads = -(-attention.heads // arch.cores)
+    heads = -(-attention.kv_heads // arch.cores)
     head_lines = lines(arch.kv_capacity_tokens * attention.size)
     layout = Layout(layer_lines=0, kv_head_lines=head_lines, kv_layer_lines=2 * heads * head_lines)
     places, widest = {}, 0

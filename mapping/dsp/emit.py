@@ -61,7 +61,7 @@ Placed = tuple[Fields, Strides]
 """Fields of an instruction that say where its operands lie, and how they grow in loops."""
 
 
-def nowhere(at: At) -> Placed:
+def nowhere(at: At, query: int) -> Placed:
     """Return no places."""
     return {}, {}
 
@@ -337,40 +337,50 @@ class Emitter(ABC):
         wait_each: Waits = (),
         after: Callable[[bool], Code] = lambda last: (),
         tokens: int = 0,
-        placed: Callable[[At], Placed] = nowhere,
+        queries: int = 1,
+        placed: Callable[[At, int], Placed] = nowhere,
     ) -> Code:
         """Return a dense product of activations: a loop over tiles of columns.
 
         `make_load(columns, groups, at, waits, releases)` loads the streamed operand of a tile.
+        `queries` use a tile while it is loaded; one whose reduction does not fit half the buffer
+        loads for every query again. `placed(at, query)` says where the operands of one lie.
         """
         runs = tiles(unit, {unit.group: columns})
 
         def body(tile: Tile, at: At) -> Code:
             parts = split_groups(unit, groups, tile.passes)
+            rounds, uses = (1, queries) if len(parts) == 1 else (queries, 1)
             code: list[Instruction | Loop] = []
-            for index, part in enumerate(parts):
-                start, final = index == 0, index == len(parts) - 1
-                opening = at.first and start
+            for turn, (index, part) in enumerate(list(enumerate(parts)) * rounds):
+                final = index == len(parts) - 1
+                opening = at.first and turn == 0
+                closing = at.last and turn == len(parts) * rounds - 1
                 here = at._replace(first=opening)
                 code.append(make_load(tile.rows, part, here, (module,), (module,)))
                 waits = (LD, *(first if opening else ()), *(wait_each if final else ()))
-                done = (*done_each, *(done_last if at.last else ())) if final else ()
-                code.append(
+                done = (*(done_each if final else ()), *(done_last if closing else ()))
+                code += (
                     self.chain(
                         module,
                         part,
                         tile.passes,
-                        waits=waits,
-                        releases=(LD, *done),
+                        waits=waits if use == 0 else (),
+                        releases=(LD, *done) if use == uses - 1 else (),
                         tokens=tokens,
-                        placed=placed(at),
+                        placed=placed(at, use if uses > 1 else turn // len(parts)),
                         emit=int(final),
                         accumulate=int(index > 0),
                     )
+                    for use in range(uses)
                 )
             return (*code, *after(at.last))
 
         return unrolled(runs, body)
+
+    def kv_heads(self, node: Attention) -> int:
+        """Return one core's heads of keys and values; their queries are on the same core."""
+        return self.share(node.kv_heads)
 
     def core_rows(self, node: Linear) -> dict[int, int]:
         """Return one core's output rows by N."""

@@ -85,7 +85,8 @@ class OffChip(Emitter):
 
     def attention(self, node: Attention, *, rotated: bool) -> Code:
         """Scores of all heads, their softmax, their contexts, each through memory."""
-        heads = self.share(node.heads)
+        shared = self.kv_heads(node)
+        heads = shared * node.queries
         unit = Unit.of(self.arch, matrix=False)
 
         def load(columns: int, groups: int, at: At, waits: Waits, releases: Waits) -> Instruction:
@@ -96,10 +97,17 @@ class OffChip(Emitter):
             def head(done: Waits) -> Code:
                 groups = self.groups(reduction)
                 return self.product(
-                    unit, columns, groups, load, module=MV, first=(), done_last=done
+                    unit,
+                    columns,
+                    groups,
+                    load,
+                    module=MV,
+                    first=(),
+                    done_last=done,
+                    queries=node.queries,
                 )
 
-            loop = (Loop(axis=HEAD_AXIS, times=heads - 1, body=head(())),) if heads > 1 else ()
+            loop = (Loop(axis=HEAD_AXIS, times=shared - 1, body=head(())),) if shared > 1 else ()
             return (
                 self.table(LINE_BYTES, (ST,)),
                 self.load(Buffer.ACT, heads * reduction, cross=True),

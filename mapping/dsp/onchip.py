@@ -6,7 +6,7 @@ from typing import Final
 
 from mapping.dsp.emit import HEAD_AXIS, Emitter, Placed, Waits, lines
 from mapping.dsp.model import Attention, Embed, Linear, Norm
-from mapping.dsp.places import ROTARY, Spot, vector_lines
+from mapping.dsp.places import ROTARY, Spot, score_lines, vector_lines
 from mapping.dsp.tiles import ROW_BYTES, At, Tile, Unit, tiles, unrolled
 from simulator.dsp_isa import (
     TABLE_ROWS,
@@ -179,7 +179,7 @@ class OnChip(Emitter):
         for index, op in enumerate(node.then):
             rows, elements, more = 1, count, {}
             if node.then == ROTARY:
-                size = node.granule
+                size = self.rotary
                 rows, elements = -(-count // size), min(size, count)
                 half = spot.work + vector_lines(self.rows_of(node))
                 terms = (spot.work, width), (half, width)
@@ -238,17 +238,17 @@ class OnChip(Emitter):
         return (*body(0), *middle, *(body(heads - 1) if heads > 1 else ()))
 
     def attention(self, node: Attention, *, rotated: bool) -> Code:
-        """Score, softmax and context of every head of the core, head after head.
+        """Score, softmax and context of every head of keys of the core, one after the other.
 
         Keys and values load once the new token's are in memory; `rotated` queries come from MISC.
         """
-        heads, spot = self.share(node.heads), self.spot(node.name)
+        heads, spot = self.kv_heads(node), self.spot(node.name)
         past = self._past(heads * node.size) if self.arch.concatenates_kv else ()
 
         def head(index: int) -> Code:
             return self._head(node, spot, index, rotated=rotated, last=index == heads - 1)
 
-        link = self._send(heads * node.size, spot, waits=(MV,))
+        link = self._send(heads * node.queries * node.size, spot, waits=(MV,))
         return (*past, *self._heads(heads, head), link)
 
     def _past(self, width: int) -> Code:
@@ -295,18 +295,22 @@ class OnChip(Emitter):
 
     def _head(self, node: Attention, spot: Spot, head: int, *, rotated: bool, last: bool) -> Code:
         unit, step = Unit.of(self.arch, matrix=False), vector_lines(node.size)
+        scored, shared = score_lines(self.arch)
+        turns = node.queries * step
 
-        def score(at: At) -> Placed:
-            fields, strides = self._tile("out", spot.results, unit.tile_columns, at)
-            vector = {"vector": spot.source + head * step, "shift": ACT_SHIFT}
+        def score(at: At, query: int) -> Placed:
+            line = spot.results + query * scored
+            fields, strides = self._tile("out", line, unit.tile_columns, at)
+            vector = spot.source + (head * node.queries + query) * step
             return (
-                {**vector, **fields, "down": score_shift(node.size)},
-                {**strides, "vector": (0, step)},
+                {**fields, "vector": vector, "shift": ACT_SHIFT, "down": score_shift(node.size)},
+                {**strides, "vector": (0, turns)},
             )
 
-        def context(at: At) -> Placed:
-            fields = {"vector": spot.work, "shift": SHARE_SHIFT, "down": CONTEXT_DOWN}
-            return {**fields, "out": spot.final + head * step}, {"out": (0, step)}
+        def context(at: At, query: int) -> Placed:
+            vector = {"vector": spot.work + query * shared, "shift": SHARE_SHIFT}
+            out = spot.final + (head * node.queries + query) * step
+            return {**vector, "down": CONTEXT_DOWN, "out": out}, {"out": (0, turns)}
 
         scores = self.product(
             unit,
@@ -317,9 +321,20 @@ class OnChip(Emitter):
             first=(MISC,) if head == 0 and rotated else (),
             done_last=(MISC,),
             placed=score,
+            queries=node.queries,
         )
-        softmax = self.misc(
-            MiscOp.SOFTMAX, 1, self.kv, waits=(MV,), releases=(MV,), a=spot.results, out=spot.work
+        last_query = node.queries - 1
+        softmax = (
+            self.misc(
+                MiscOp.SOFTMAX,
+                1,
+                self.kv,
+                waits=(MV,) if query == 0 else (),
+                releases=(MV,) if query == last_query else (),
+                a=spot.results + query * scored,
+                out=spot.work + query * shared,
+            )
+            for query in range(node.queries)
         )
         contexts = self.product(
             unit,
@@ -330,5 +345,6 @@ class OnChip(Emitter):
             first=(MISC,),
             done_last=(ST,) if last else (),
             placed=context,
+            queries=node.queries,
         )
-        return (*scores, softmax, *contexts)
+        return (*scores, *softmax, *contexts)

@@ -13,7 +13,7 @@ from simulator.arch.dsp_chain import DspChain
 from simulator.dsp_isa import LINE_ELEMENTS, TABLE_ROWS, MiscOp
 from workloads.canonical import Spec
 
-__all__ = ["ROTARY", "Spot", "place_nodes", "rotary_size", "vector_lines"]
+__all__ = ["ROTARY", "Spot", "place_nodes", "rotary_size", "score_lines", "vector_lines"]
 
 ROTARY: Final = (MiscOp.MUL, MiscOp.MUL, MiscOp.ADD)
 """A rotary embedding: times cosine, the turned head times sine, and their sum."""
@@ -44,7 +44,14 @@ def vector_lines(elements: int) -> int:
 
 def rotary_size(decoder: Decoder) -> int:
     """Return the size of a head that a rotary embedding turns, 0 if there is none."""
-    return next((node.granule for _, node in decoder.linears if node.then == ROTARY), 0)
+    turns = any(node.then == ROTARY for _, node in decoder.linears)
+    return decoder.attention.size if turns else 0
+
+
+def score_lines(arch: DspChain) -> tuple[int, int]:
+    """Return the lines of a query's scores, whole tiles, and of its shares."""
+    held, tile = arch.kv_capacity_tokens, arch.mv_tile_columns
+    return vector_lines(-(-held // tile) * tile), vector_lines(held)
 
 
 class _Placer:
@@ -81,12 +88,12 @@ class _Placer:
         return -(-elements // self.arch.cores)
 
     def _attention(self, node: Attention) -> Spot:
-        tile, held = self.arch.mv_tile_columns, self.arch.kv_capacity_tokens
-        size = self._share(node.heads) * node.size
+        size = self._share(node.kv_heads) * node.queries * node.size
+        scored, shared = (node.queries * LINE_ELEMENTS * each for each in score_lines(self.arch))
         spot = Spot(
             source=self.query,
-            results=self.lines(-(-held // tile) * tile),
-            work=self.lines(held),
+            results=self.lines(scored),
+            work=self.lines(shared),
             final=self.lines(size),
             sent=self.lines(node.heads * node.size),
         )

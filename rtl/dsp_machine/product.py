@@ -87,7 +87,7 @@ class Product(Unit):
     """The MV module: feeds the matrix engine a pass a cycle and takes its results.
 
     Latency: results of a pass are in the out buffer `DspChain.fill_cycles` cycles after its turn.
-    Throughput: one MV at a time. Back-pressure: none. Reset: idle, half 0.
+    Throughput: one MV at a time. Back-pressure: none. Reset: idle, half 0 next.
     """
 
     def __init__(self, arch: DspChain, *, part_module: str | None = None) -> None:
@@ -122,13 +122,15 @@ class Product(Unit):
         m.submodules.mpe = mpe = Mpe(shapes.chain(self.arch), part_module=self.part_module)
         self._held = held = structured(shapes.instruction(Unit_.MV), "held")
         self._tile = tile = structured(shapes.tile(), "tile")
-        half, last = Signal(), Signal()
+        half, last, following = Signal(init=1), Signal(), Signal()
         self._base = Signal.like(self.matrix_at, name="base")
         m.d.comb += [
             mpe.job.valid.eq(self.go),
             mpe.job.payload.tokens.eq(1),
             mpe.job.payload.tiles.eq(self.item.passes),
             mpe.job.payload.groups.eq(self.item.groups),
+            # One that waits for LD goes on to the other half.
+            following.eq(half ^ spread(Unit_.MV, self.item.waits)[MODULES.index(Unit_.LD)]),
             self.free.eq(~self.busy | last),
             self.given.eq(Mux(last, spread(Unit_.MV, held.releases), 0)),
         ]
@@ -136,9 +138,9 @@ class Product(Unit):
             m.d.sync += [
                 self.busy.eq(1),
                 held.eq(self.item),
-                half.eq(~half),
-                tile.eq(Mux(half, self.tile_1.as_value(), self.tile_0.as_value())),
-                self._base.eq(Mux(half, shapes.half_words(self.arch), 0)),
+                half.eq(following),
+                tile.eq(Mux(following, self.tile_1.as_value(), self.tile_0.as_value())),
+                self._base.eq(Mux(following, shapes.half_words(self.arch), 0)),
             ]
         with m.Elif(last):
             m.d.sync += self.busy.eq(0)

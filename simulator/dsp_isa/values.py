@@ -6,7 +6,8 @@ in the same way, multiplies, and leaves int16. MISC is the special-function unit
 are 1, for they belong to the projections behind. Softmax looks at as many elements as `length`
 says: a program serves all lengths of its bucket.
 
-A half buffer keeps rows of 16, 8, 4 and 2 of 16 kept weights in this order. In memory a chain's
+An MV that waits for LD goes on to the next half buffer, another one uses the same again. A half
+keeps rows of 16, 8, 4 and 2 of 16 kept weights in this order. In memory a chain's
 16 codes of a group, 16 / N rows', follow those of the group before, chain after chain; then the
 4-bit indices of all chains but the dense in the same order.
 """
@@ -77,6 +78,7 @@ class _Core:
     out: Shorts
     table: NDArray[np.uint32]
     halves: deque[NDArray[np.int8]]
+    half: NDArray[np.int8]
     sums: Ints
 
 
@@ -161,9 +163,11 @@ def _weights(core: _Core, item: Instruction, raw: Bytes) -> NDArray[np.int8]:
 
 
 def _multiply(core: _Core, item: Instruction) -> None:
-    if not core.halves:
-        raise ValueError("MV finds no filled half buffer")
-    weight, at = core.halves.popleft(), item.get("vector") * LINE_ELEMENTS
+    if Module.LD in item.waits:
+        core.half = core.halves.popleft()
+    weight, at = core.half, item.get("vector") * LINE_ELEMENTS
+    if not weight.size:
+        raise ValueError("MV finds no filled half buffer: it must wait for LD once")
     vector = narrowed(core.out[at : at + len(weight)], item.get("shift"))
     sums = vector.astype(np.int64) @ weight.astype(np.int64)
     core.sums = core.sums + sums if item.get("accumulate") else sums
@@ -258,6 +262,7 @@ def run_values(
         out=np.zeros(OUT_ELEMENTS, np.int16),
         table=np.zeros(TABLE_ENTRIES, np.uint32),
         halves=deque(),
+        half=np.zeros((0, 0), np.int8),
         sums=np.zeros(0, np.int64),
     )
     for number in order:

@@ -6,7 +6,7 @@ from typing import Final
 
 from cost_models import Cost
 from simulator.arch import BufferParams
-from simulator.result import Result
+from simulator.result import Totals
 
 __all__ = ["METRICS", "Metric", "measure"]
 
@@ -17,17 +17,13 @@ class Metric:
 
     unit: str
     label: str
-    of: Callable[[Result, Cost], float | int]
+    of: Callable[[Totals, Cost], float | int]
     more_is_better: bool = False
 
 
-def _buffer_bytes(result: Result, _cost: Cost) -> int:
+def _buffer_bytes(result: Totals, _cost: Cost) -> int:
     parts = (getattr(result.arch, field.name) for field in fields(result.arch))
     return sum(part.capacity_bytes for part in parts if isinstance(part, BufferParams))
-
-
-def _dram_bytes(result: Result, _cost: Cost) -> int:
-    return int((result.per_op["dram_read_bytes"] + result.per_op["dram_write_bytes"]).sum())
 
 
 METRICS: Final[Mapping[str, Metric]] = {
@@ -46,7 +42,7 @@ METRICS: Final[Mapping[str, Metric]] = {
         of=lambda r, _: r.macs_effectual / r.seconds,
         more_is_better=True,
     ),
-    "dram_bytes": Metric(unit="B", label="DRAM traffic", of=_dram_bytes),
+    "dram_bytes": Metric(unit="B", label="DRAM traffic", of=lambda r, _: r.dram_bytes),
     "multipliers": Metric(unit="", label="multipliers", of=lambda r, _: r.arch.peak_macs_per_cycle),
     "buffer_bytes": Metric(unit="B", label="on-chip buffers", of=_buffer_bytes),
     "bandwidth_bytes_per_s": Metric(
@@ -56,6 +52,6 @@ METRICS: Final[Mapping[str, Metric]] = {
 """Objectives and constraints name one of these."""
 
 
-def measure(result: Result, cost: Cost) -> dict[str, float | int]:
+def measure(result: Totals, cost: Cost) -> dict[str, float | int]:
     """Return every metric of a run by name."""
     return {name: metric.of(result, cost) for name, metric in METRICS.items()}

@@ -28,6 +28,7 @@ class Point(Spec):
     base: str
     parameters: Mapping[str, Scalar] = field(default_factory=dict, hash=False)
     mapper: str = "exhaustive"
+    minimise: str = "cycles"
 
     def key(self) -> str:
         """Return what the point is stored under: a digest of everything its result depends on.
@@ -37,7 +38,7 @@ class Point(Spec):
         """
         machine = [_base_digest(self.base), sorted(self.parameters.items())]
         return digest([VERSION, self.workload, _content(self.workload.source), self.sparsity,
-                       machine, self.mapper])  # fmt: skip
+                       machine, self.mapper, self.minimise])  # fmt: skip
 
 
 def nested(parameters: Mapping[str, Scalar]) -> dict[str, Any]:
@@ -125,6 +126,7 @@ class Space:
                 name: options[at] for (name, options), at in zip(values, chosen, strict=True)
             },
             mapper=self.spec.mapper,
+            minimise=self.spec.minimise,
         )
 
 

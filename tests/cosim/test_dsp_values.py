@@ -148,9 +148,18 @@ SYS = "SYS\n"
     [
         ("MM", "Instruction 1: MM has no defined values"),
         ("MV", "Instruction 1: MV finds no filled half buffer"),
-        ("LD bytes=64 channels=1 buffer=1", "Instruction 1: LD into buffer ACT has no defined values"),
-        ("LD address=1000000 bytes=64 channels=1", r"Instruction 1: LD reaches byte 64\d* of memory, which"),
-        ("ST address=1000000 bytes=64 channels=1", r"Instruction 1: ST reaches byte 64\d* of memory, which"),
+        (
+            "LD bytes=64 channels=1 buffer=1",
+            "Instruction 1: LD into buffer ACT has no defined values",
+        ),
+        (
+            "LD address=1000000 bytes=64 channels=1",
+            r"Instruction 1: LD reaches byte 64\d* of memory, which",
+        ),
+        (
+            "ST address=1000000 bytes=64 channels=1",
+            r"Instruction 1: ST reaches byte 64\d* of memory, which",
+        ),
     ],
 )
 def test_an_instruction_without_values_is_named(text, sentence):

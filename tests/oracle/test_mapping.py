@@ -6,6 +6,7 @@ from hypothesis import given, settings
 
 from mapping.exhaustive import exhaustive
 from mapping.lower import lower_gemm
+from mapping.objective import Goal
 from mapping.problem import Problem
 from mapping.space import _array_cycles, candidates, least_needs
 from mapping.space import settings as array_settings
@@ -88,7 +89,7 @@ def test_exhaustive_mapping_equals_brute_force_over_its_space(arch, problem):
         for i in range(len(found))
     ]
     if costs:
-        assert exhaustive(arch, problem, "op").cycles == min(costs)
+        assert exhaustive(arch, problem, "op", Goal()).cost == min(costs)
 
 
 @given(machines(), problems(), st.integers(0, 2**32 - 1))

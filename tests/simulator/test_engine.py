@@ -80,6 +80,44 @@ def test_program_cycles_of_any_pipeline_equal_step_by_step(program):
     assert program_cycles(*program) == step_by_step(*program)
 
 
+@st.composite
+def drifting(draw):
+    """Draw a loop of units that do not wait for each other, and a chain through the slower."""
+    steps = [
+        Step(unit=unit, label="work", cycles=draw(durations), releases=(f"{unit}.full",))
+        for unit in (Unit.ARRAY, Unit.VECTOR)
+    ]
+    both = Step(
+        unit=Unit.DMA,
+        label="both",
+        cycles=draw(durations),
+        waits=("array.full", "vector.full"),
+        latency=draw(durations),
+    )
+    return (Repeat(times=draw(st.integers(1, 200)), body=(*steps, both)), both_after(draw)), {}
+
+
+def both_after(draw):
+    return Step(unit=Unit.ARRAY, label="after", cycles=draw(durations))
+
+
+@given(drifting())
+def test_program_cycles_of_units_that_drift_apart_equal_step_by_step(program):
+    """Such loops never fall into a common rhythm: they are taken as matrices."""
+    assert program_cycles(*program) == step_by_step(*program)
+
+
+@pytest.mark.parametrize("slots", [1, 2, 3])
+def test_program_cycles_of_loops_that_alternate_equal_step_by_step(slots):
+    """Latency beyond the work makes passes bunch: as many alike as there are slots."""
+    work = Step(
+        unit=Unit.DMA, label="work", cycles=1, latency=10, waits=("free",), releases=("free",)
+    )
+    for times in range(1, 60):
+        program = (Repeat(times=times, body=(work,)), work), {"free": slots}
+        assert program_cycles(*program) == step_by_step(*program)
+
+
 @given(pipelines())
 def test_program_cycles_without_latency_are_never_more(program):
     block, tokens = program

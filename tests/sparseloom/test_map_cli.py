@@ -1,0 +1,126 @@
+"""`sparseloom map`: whole-graph cost, bound and gap, and every operator's choice."""
+
+import json
+
+import pytest
+
+import sparseloom as sl
+from mapping import MAPPERS
+from sparseloom.cli import invoke
+
+FIELDS = [
+    "workload", "arch", "sparsity", "mapper", "objective", "unit", "cost", "bound", "gap",
+    "considered", "seconds", "ops", "notes",
+]  # fmt: skip
+OP_FIELDS = ["name", "kind", "repeat", "dataflow", "nm", "tile", "order", "cost", "bound"]
+
+
+@pytest.fixture
+def command(capsys):
+    def execute(*arguments):
+        code = invoke(arguments)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return execute
+
+
+@pytest.mark.parametrize("mapper", list(MAPPERS))
+def test_map_json_is_complete_and_its_operators_sum_to_the_whole(command, topology, mapper):
+    code, out, err = command(
+        "map", str(topology), "--arch", "nm-tiny", "--mapper", mapper, "--json"
+    )
+    assert (code, err) == (0, "")
+    document = json.loads(out)
+    assert list(document) == FIELDS
+    assert (document["mapper"], document["objective"], document["unit"]) == (
+        mapper, "cycles", "cycles",
+    )  # fmt: skip
+    assert all(list(op) == OP_FIELDS for op in document["ops"])
+    assert sum(op["cost"] for op in document["ops"]) == document["cost"]
+    assert sum(op["bound"] for op in document["ops"]) == document["bound"] <= document["cost"]
+    assert document["gap"] == (document["cost"] - document["bound"]) / document["cost"]
+    assert document["considered"] > 0 < document["seconds"]
+    assert document["cost"] >= sl.simulate(sl.load(topology), "nm-tiny").cycles
+    for op in document["ops"]:
+        assert op["dataflow"] in ("os", "ws", "is")
+        assert sorted(op["order"]) == ["k", "m", "n", "u"]
+        assert op["tile"].keys() == {"units", "m", "k", "n"}
+
+
+@pytest.mark.parametrize("objective", ["energy", "edp", "dram_bytes"])
+def test_map_takes_objectives_with_their_units(command, topology, objective):
+    code, out, _ = command(
+        "map", str(topology), "--arch", "nm-tiny", "--objective", objective, "--json"
+    )
+    assert code == 0
+    document = json.loads(out)
+    assert document["unit"] == {"energy": "J", "edp": "J s", "dram_bytes": "B"}[objective]
+    assert document["gap"] == 0 < document["cost"]
+
+
+def test_map_of_a_training_step_maps_every_pass(command):
+    arguments = ("--phase", "train", "--image", "32", "--mapper", "greedy", "--json")
+    code, out, _ = command("map", "resnet9", "--arch", "sat-vcu1525", *arguments)
+    assert code == 0
+    names = [op["name"] for op in json.loads(out)["ops"]]
+    assert any(name.endswith(".bp") for name in names)
+    assert any(name.endswith(".update") for name in names)
+
+
+def test_map_of_a_closed_form_machine_is_its_model(command, topology):
+    code, out, _ = command("map", str(topology), "--arch", "stc-like", "--json")
+    assert code == 0
+    document = json.loads(out)
+    assert document["gap"] == 0
+    assert document["cost"] == sl.simulate(sl.load(topology), "stc-like").cycles
+
+
+def test_map_prints_headline_and_table(command, topology):
+    code, out, err = command("map", str(topology), "--arch", "nm-tiny", "--top", "2")
+    assert (code, err) == (0, "")
+    assert "proved optimal in its space" in out
+    assert "costliest 2 of 3 operators" in out
+    code, out, _ = command("map", str(topology), "--arch", "nm-tiny", "--mapper", "greedy")
+    assert code == 0
+    assert ", gap " in out
+
+
+def test_map_keeps_proofs_in_the_folder_named_by_the_environment(
+    command, topology, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("SPARSELOOM_CACHE_DIR", str(tmp_path / "kept"))
+    documents = []
+    for _ in range(2):
+        code, out, _ = command("map", str(topology), "--arch", "nm-tiny", "--json")
+        assert code == 0
+        documents.append({k: v for k, v in json.loads(out).items() if k != "seconds"})
+    assert documents[0] == documents[1]
+    assert len(list((tmp_path / "kept").iterdir())) == 3
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "sentence"),
+    [
+        ("--mapper", "magic", "Unknown mapper 'magic'; known: exhaustive, integer, greedy"),
+        ("--objective", "area", "Unknown objective 'area'; known: cycles, energy, edp, dram_bytes"),
+    ],
+)
+@pytest.mark.parametrize("name", ["map", "run"])
+def test_unknown_choices_are_refused_in_one_sentence(
+    command, topology, name, option, value, sentence
+):
+    code, out, err = command(name, str(topology), "--arch", "nm-tiny", option, value)
+    assert (code, out) == (2, "")
+    assert sentence in err
+
+
+def test_run_is_mapped_by_the_mapper_and_objective_asked_for(command, topology):
+    code, out, _ = command(
+        "run", str(topology), "--arch", "nm-tiny", "--mapper", "greedy", "--objective", "energy",
+        "--json",
+    )  # fmt: skip
+    assert code == 0
+    mapping = json.loads(out)["mapping"]
+    assert (mapping["mapper"], mapping["objective"], mapping["unit"]) == ("greedy", "energy", "J")
+    assert mapping["cost"] == pytest.approx(json.loads(out)["energy_j"], rel=1e-12)
