@@ -19,7 +19,7 @@ MIXED = NofM((16,) * 64 + (8,) * 32 + (4,) * 16 + (2,) * 16, 16)
 """Rows of every N in one weight."""
 
 
-def graph(past, layers=1):
+def graph(past, layers=1, kv_heads=HEADS):
     """Return a decoder that decodes one token behind `past`; q, k and down are sparse."""
     net = decoder(
         "tiny",
@@ -27,6 +27,7 @@ def graph(past, layers=1):
         layers=layers,
         width=WIDTH,
         heads=HEADS,
+        kv_heads=kv_heads,
         hidden=HIDDEN,
         vocabulary=VOCABULARY,
         prefill=past,
@@ -74,10 +75,10 @@ def rotation(position):
     return tuple(np.clip(np.rint(x * 128), -128, 127).astype(np.int8) for x in (cosines, sines))
 
 
-def prepare(arch, past=9, layers=1, seed=1):
+def prepare(arch, past=9, layers=1, seed=1, kv_heads=HEADS):
     """Compile a decode step behind `past` tokens and draw its operands."""
     rng = np.random.default_rng(seed)
-    net = graph(past, layers)
+    net = graph(past, layers, kv_heads)
     model = compile_model(decoder_of(net), arch)
     program = model.program("decode", past + 1)
     floats = draw_weights(net, rng)
@@ -89,7 +90,7 @@ def prepare(arch, past=9, layers=1, seed=1):
         rows[node.name] = quantise_rows(weight, row_counts(node), bits, bias)
         arrangeds[node.name] = weight
     cosines, sines = rotation(past)
-    shape = (layers, HEADS, past, SIZE)
+    shape = (layers, kv_heads, past, SIZE)
     step = Step(
         token=rng.integers(-60, 60, WIDTH).astype(np.int8),
         keys=rng.integers(-40, 40, shape).astype(np.int8),
@@ -138,10 +139,10 @@ def product(x, y):
 
 
 def turned(x, step):
-    heads = x.reshape(HEADS, 2, SIZE // 2)
+    heads = x.reshape(-1, 2, SIZE // 2)
     cosines, sines = (t.astype(np.int16) << 1 for t in (step.cosines, step.sines))
-    along = product(x.reshape(HEADS, SIZE), cosines)
-    across = product(heads[:, ::-1].reshape(HEADS, SIZE), sines)
+    along = product(x.reshape(-1, SIZE), cosines)
+    across = product(heads[:, ::-1].reshape(-1, SIZE), sines)
     return wide(along.astype(np.int64) + across)
 
 
@@ -167,16 +168,16 @@ def plain_step(prepared):
         at = f"model.layers.{layer}"
         y = norm(x)
         q, k, v = (linear(rows[f"{at}.self_attn.{name}_proj"], y) for name in "qkv")
-        q, k, v = turned(q, step), narrow(turned(k, step), 4), narrow(v.reshape(HEADS, SIZE), 4)
+        q, k, v = turned(q, step), narrow(turned(k, step), 4), narrow(v.reshape(-1, SIZE), 4)
         new_keys.append(k)
         new_values.append(v)
         heads = [
             attend(
                 q[h],
-                np.concatenate([step.keys[layer, h], k[h : h + 1]]),
-                np.concatenate([step.values[layer, h], v[h : h + 1]]),
+                np.concatenate([step.keys[layer, own], k[own : own + 1]]),
+                np.concatenate([step.values[layer, own], v[own : own + 1]]),
             )
-            for h in range(HEADS)
+            for h, own in enumerate(np.arange(HEADS) * len(k) // HEADS)
         ]
         x = wide(
             linear(rows[f"{at}.self_attn.o_proj"], sent(np.concatenate(heads))).astype(int) + x
@@ -207,8 +208,8 @@ def step_in_floats(prepared):
         return x / np.sqrt((x**2).mean() + 2.0**-16)
 
     def turn(x):
-        heads = x.reshape(HEADS, 2, SIZE // 2)
-        return x.reshape(HEADS, SIZE) * cosines + heads[:, ::-1].reshape(HEADS, SIZE) * sines
+        heads = x.reshape(-1, 2, SIZE // 2)
+        return x.reshape(-1, SIZE) * cosines + heads[:, ::-1].reshape(-1, SIZE) * sines
 
     x = step.token / 16
     for layer in range(len(prepared.model.decoder.layers)):

@@ -64,6 +64,13 @@ def test_a_full_bucket_and_the_next_one_are_exact(model, past):
     assert_exact(model, prepare(ARCH, past=past))
 
 
+def test_queries_that_share_keys_are_exact(model):
+    """One load of keys and of values serves both heads: products use a half buffer twice."""
+    step = prepare(ARCH, past=20, kv_heads=1)
+    assert_exact(model, step)
+    assert_values(step, run(model, step, pause_seed=4))
+
+
 def test_pauses_on_every_channel_cost_cycles_alone(model, step):
     """Instructions, loads, stores and answers come late in any order: no bit changes."""
     free = run(model, step)

@@ -43,17 +43,19 @@ def stored(step, found):
         lines = [
             [first + layer * layout.kv_layer_lines + head * layout.kv_head_lines]
             for layer in range(len(step.model.decoder.layers))
-            for head in range(HEADS)
+            for head in range(step.step.keys.shape[1])
         ]
         found_rows = [found.memory[line * LINE_BYTES :][:SIZE] for (line,) in lines]
-        rows.append(np.array(found_rows).view(np.int8).reshape(-1, HEADS, SIZE))
+        rows.append(np.array(found_rows).view(np.int8).reshape(len(step.step.keys), -1, SIZE))
     return logits, *rows
 
 
-@pytest.mark.parametrize(("past", "layers"), [(1, 1), (15, 1), (16, 1), (40, 4)])
-def test_a_program_leaves_the_bits_of_a_plain_block(past, layers):
+@pytest.mark.parametrize(
+    ("past", "layers", "kv_heads"), [(1, 1, 2), (15, 1, 2), (16, 1, 1), (40, 4, 2)]
+)
+def test_a_program_leaves_the_bits_of_a_plain_block(past, layers, kv_heads):
     """Tokens, tiles, packing and addresses change nothing: logits, keys and values are equal."""
-    step = prepare(ARCH, past=past, layers=layers)
+    step = prepare(ARCH, past=past, layers=layers, kv_heads=kv_heads)
     for found, expected in zip(stored(step, values(step)), plain_step(step), strict=True):
         np.testing.assert_array_equal(found, expected)
 
