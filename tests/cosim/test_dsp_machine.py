@@ -162,3 +162,12 @@ def test_many_random_steps_are_exact(model):
         step = prepare(ARCH, past=int(rng.integers(1, 60)), seed=seed)
         assert_exact(model, step)
         assert_values(step, run(model, step, pause_seed=seed + 1))
+
+
+def test_a_run_that_leaves_memory_or_time_fails(model, step):
+    """Neither is taken for a result."""
+    with pytest.raises(RuntimeError, match="The machine is not done after 100 cycles"):
+        run(model, step, limit=100)
+    words = encode(assemble("LD buffer=3 bytes=64 channels=1 address=100000\n"))
+    with pytest.raises(RuntimeError, match="The machine left its memory"):
+        run(model, step, words)
