@@ -50,7 +50,7 @@ class ChainWalk(Unit):
                 "begin": In(1),
                 "sparse": In(1),
                 "tile": In(shapes.tile()),
-                "groups": In(12),
+                "groups": In(shapes.GROUP_BITS),
                 "half": In(1),
                 "advance": In(1),
                 "at": Out(range(2 * shapes.half_words(arch))),
@@ -63,8 +63,12 @@ class ChainWalk(Unit):
         """Build the walk."""
         m = Module()
         chains, half = self.arch.mv_columns, shapes.half_words(self.arch)
-        tile, groups = structured(shapes.tile(), "walked"), Signal(12)
-        row, group, base = Signal(shapes.ROW_BITS), Signal(12), Signal.like(self.at, name="base")
+        tile, groups = structured(shapes.tile(), "walked"), Signal(shapes.GROUP_BITS)
+        row, group, base = (
+            Signal(shapes.ROW_BITS),
+            Signal(shapes.GROUP_BITS),
+            Signal.like(self.at, name="base"),
+        )
         step, end = rows_kept(tile, row)
         following = Signal(shapes.ROW_BITS)
         wraps, pass_ends = Signal(), Signal()
@@ -298,7 +302,7 @@ class Receiver(Unit):
         elements = shapes.beat_bytes(self.arch)
         words = shapes.WORD_RESULTS // elements
         bytes_ = [self.data[8 * i : 8 * i + 8].as_signed() for i in range(elements)]
-        wide = Cat((byte << item.shift)[:16] for byte in bytes_)
+        wide = Cat((byte << item.shift)[: shapes.RESULT_BITS] for byte in bytes_)
         place = beat[: (words - 1).bit_length()]
         enable = Mux(self._is(item, Buffer.OUT), (1 << elements) - 1, 0)
         m.d.comb += [
@@ -358,7 +362,7 @@ class Receiver(Unit):
         parts = CANDIDATES // each
         base = Mux(item.half, shapes.half_words(self.arch), 0)
         part, column, at = Signal(range(parts)), Signal(range(chains)), Signal.like(self.raw.at)
-        group, across = Signal(12), Signal(12)
+        group, across = Signal(shapes.GROUP_BITS), Signal(shapes.GROUP_BITS)
         candidate = Signal(range(CANDIDATES))
         row_ends = across + 1 == (item.tile.end_2 >> (chains - 1).bit_length())
         passed = Signal.like(self.raw.at)
