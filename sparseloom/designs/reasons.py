@@ -61,7 +61,7 @@ def _compared(choice: Choice, machines: Sequence[Machine], reference: Machine) -
 
 def _causes(gains: Mapping[str, int]) -> str:
     def listed(sign: int) -> str:
-        parts = [f"{abs(n):,} {CAUSES[cause]}" for cause, n in gains.items() if n * sign > 0]
+        parts = [f"{CAUSES[cause]} {abs(n):,}" for cause, n in gains.items() if n * sign > 0]
         return ", ".join(parts) or "none"
 
     return f"Cycles saved: {listed(1)}. Cycles added: {listed(-1)}."

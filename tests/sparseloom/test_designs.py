@@ -15,7 +15,7 @@ from sparseloom.designs import DESIGNS, load_design
 from sparseloom.designs.figures import draw_front, front_svg
 from sparseloom.designs.reasons import saved
 from sparseloom.schema import CAUSES
-from sparseloom.sweeps.metrics import cause_metric
+from sparseloom.sweeps.evaluate import causes
 
 SPEC = """\
 problem: design
@@ -87,10 +87,11 @@ def test_reasons_add_up_to_the_difference(path, place):
     assert sum(found.saved.values()) == found.reference.cycles - found.choice.cycles
     assert len(found.saved) > 1
     for cause, cycles in found.saved.items():
-        assert f"{abs(cycles):,} {CAUSES[cause]}" in found.sentences[1]
+        assert f"{CAUSES[cause]} {abs(cycles):,}" in found.sentences[1]
     (chosen,) = found.machines
-    totals = {c: chosen.total(cause_metric(c)) for c in CAUSES}
-    assert sum(totals.values()) == chosen.cycles
+    for machine in (chosen, found.reference):
+        for job, point in machine.points.items():
+            assert sum(causes(point).values()) == machine.candidate.cycles[job]
 
 
 def test_a_choice_that_is_the_reference_saves_nothing(path, text, place):
