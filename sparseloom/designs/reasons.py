@@ -2,11 +2,10 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
 from mapping.placer.choose import Budget, Choice, nearest
 from simulator.arch import Accelerator
-from sparseloom.designs.outcome import Machine
+from sparseloom.designs.outcome import Machine, parameter
 from sparseloom.schema import CAUSES
 from sparseloom.sweeps.evaluate import causes
 
@@ -91,8 +90,6 @@ def _figure(value: float) -> str:
 
 def _changed(machine: Machine, reference: Accelerator) -> Iterator[tuple[str, object, object]]:
     for key, value in machine.parameters.items():
-        before: Any = reference
-        for name in key.split("."):
-            before = getattr(before, name, None)
+        before = parameter(reference, key)
         if before != value:
             yield key, value, before

@@ -115,6 +115,14 @@ def test_limits_as_of_the_reference(path, text, place):
     assert found.notes[1].startswith("LUT may be as much as the reference takes")
 
 
+def test_a_parameter_may_be_none(path, text, place):
+    """A unit is left out by null, and is what the machine has not."""
+    trainer = text.replace("base: nm-tiny", "base: sat-tiny", 1)
+    path.write_text(trainer.replace("vector_lanes: [1, 4]", "training: null"))
+    found = place(path)
+    assert all(machine.arch.training is None for machine in found.candidates[:-1])
+
+
 def test_several_machines_share_the_workloads(path, text, place):
     """With two machines allowed the last one is done earlier than the best single one."""
     path.write_text(text.replace("lut: 0.02", "lut: 0.04"))
@@ -219,6 +227,7 @@ def test_command_prints_tables_and_writes_files(path, capsys):
     frame = pd.read_csv(path.parent / "out" / "candidates.csv")
     assert len(frame) == 12
     assert frame[frame.chosen].cycles.tolist() == [document["objective"]]
+    assert sorted(set(frame.rows)) == [2, 4, 8]
     assert sum(document["saved_by_cause"].values()) == (
         document["reference"]["cycles"] - document["objective"]
     )
