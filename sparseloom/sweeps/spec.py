@@ -42,7 +42,7 @@ constraints:
   - {metric: bandwidth_bytes_per_s, at_most: 40000000000}
 """
 
-Scalar = bool | int | float | str
+Scalar = bool | int | float | str | None
 
 
 class SamplerKind(StrEnum):
