@@ -99,6 +99,9 @@ Mapper = Annotated[
 Objective = Annotated[
     str, typer.Option(help="What mappings minimise: cycles, energy, edp or dram_bytes.")
 ]
+Fuse = Annotated[
+    bool, typer.Option("--fuse", help="Also let tensors between operators stay on chip.")
+]
 
 
 class Engine(StrEnum):
@@ -171,6 +174,7 @@ def run(
     method: Method = None,
     mapper: Mapper = "exhaustive",
     objective: Objective = "cycles",
+    fuse: Fuse = False,
     seed: Seed = 0,
     out: Annotated[
         Path | None, typer.Option(help="Write result.json and report.html into this folder.")
@@ -194,6 +198,7 @@ def run(
         method=method,
         mapper=mapper,
         objective=objective,
+        fuse=fuse,
         seed=seed,
         batch=batch,
         prefill=prefill,
@@ -231,6 +236,7 @@ def map_(
     arch: Arch,
     mapper: Mapper = "exhaustive",
     objective: Objective = "cycles",
+    fuse: Fuse = False,
     sparsity: Sparsity = None,
     batch: Batch = None,
     prefill: Prefill = None,
@@ -261,6 +267,7 @@ def map_(
             arch=arch,
             mapper=mapper,
             objective=objective,
+            fuse=fuse,
             sparsity=sparsity,
             memory=memory,
             first_layer=first_layer,
@@ -463,7 +470,7 @@ def rtl(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write Verilog and parameters of the machine's units: grid, or array, SORE and WUVE."""
+    """Write Verilog and parameters of the machine's units: array or grid, and what goes with it."""
     from rtl.export import export, export_machine, unit_name, units
     from simulator.arch import NMArray
     from simulator.arch.accelerator import kind, with_rtl
@@ -509,7 +516,7 @@ def cosim(
 ) -> None:
     """Run the machine's RTL beside the simulator: same bits, cycles and counters, or exit 1.
 
-    Points are dealt out to the grid, or to the array and, if it can train, its SORE and its WUVE.
+    Points are dealt out to its units: array or grid, and SORE and WUVE, or the delta encoder.
     """
     from rtl.cosim import cosimulate
     from simulator.arch.accelerator import with_rtl

@@ -43,7 +43,9 @@ def read_document(path: Path) -> dict[str, Any]:
     """
     file = path / "result.json" if path.is_dir() else path
     if not file.is_file():
-        raise ValueError(f"{str(file)!r} does not exist; give a result.json or its folder")
+        raise ValueError(
+            f"{str(file)!r} does not exist; give a result.json, its folder or a sweep's store"
+        )
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:

@@ -11,6 +11,7 @@ from rtl.cosim.slot_points import (
     delay_cycles,
     packed_words,
     random_slot_stalls,
+    slot_counters,
     slot_observation,
     slot_stimulus,
 )
@@ -82,7 +83,7 @@ def flex_stimulus(point: FlexPoint) -> Stimulus:
 def flex_expected(point: FlexPoint) -> Observation:
     """Return what the software model says the array does at `point`."""
     trace = run_sequence(point.jobs, point.beats, point.stalls)
-    results, passage, counts = trace.results, trace.passage, trace.counts
+    results, counts = trace.results, trace.counts
     arch = point.jobs[0].arch
     fields = [
         (results.there, 1),
@@ -90,18 +91,11 @@ def flex_expected(point: FlexPoint) -> Observation:
         (results.sums, 2 * arch.operand_bits + arch.tree_depth),
     ]
     counters = {
-        "cycles": passage.cycles,
-        "stall_side": passage.stall_side,
-        "stall_top": passage.stall_top,
-        "stall_out": passage.stall_out,
+        **slot_counters(trace.passage, counts),
         "mac_full": counts["mac", "int8", "full"],
         "mac_gated": counts["mac", "int8", "gated"],
-        "side_beats": counts["side", "beat", "full"],
-        "top_beats": counts["top", "beat", "full"],
-        "out_beats": counts["out", "beat", "full"],
-        "out_lanes": counts["out", "lane", "full"],
     }
-    return slot_observation(packed_words(fields), passage, counters)
+    return slot_observation(packed_words(fields), trace.passage, counters)
 
 
 def _numbers(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.int8]:

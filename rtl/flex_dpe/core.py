@@ -42,11 +42,10 @@ class FlexDpeCore(Unit):
         slot = enable(m, self, control.take_side, control.take_top)
         m.d.comb += control.advance.eq(slot.advance)
         held = self._stationary(m, control)
-        active = self._active(m, control)
-        used = self._multiply(m, slot.advance, control, held, active)
+        used = self._multiply(m, slot.advance, control, held)
         there = carried(m, slot.advance, control.take_side, self.arch.tree_depth)
         offer(m, self.out, slot.advance, there)
-        self._count(m, control, slot, used, active)
+        self._count(m, control, slot, used)
         return m
 
     def _stationary(self, m: Module, control: Controller) -> Stationary:
@@ -61,17 +60,15 @@ class FlexDpeCore(Unit):
         return held
 
     def _active(self, m: Module, control: Controller) -> Signal:
-        """Return the multipliers of the pass, while it streams."""
+        """Return the multipliers of the pass."""
         job, active = control.settings, Signal(self.arch.peak_macs_per_cycle, name="active")
         for place, there in enumerate(active):
             after = Signal(shapes.multiplier(self.arch), name=f"after_{place}")
             m.d.comb += after.eq(place - job.start)
-            m.d.comb += there.eq(control.take_side & (after < job.nonzeros))
+            m.d.comb += there.eq(after < job.nonzeros)
         return active
 
-    def _multiply(
-        self, m: Module, advance: Value, control: Controller, held: Stationary, active: Signal
-    ) -> Value:
+    def _multiply(self, m: Module, advance: Value, control: Controller, held: Stationary) -> Value:
         """Build engines and tree; returns the multipliers that get a value other than 0."""
         m.submodules.tree = tree = ForwardingTree(self.arch)
         size, used, products = self.arch.dpe_size, [], []
@@ -90,6 +87,7 @@ class FlexDpeCore(Unit):
         for target, product in zip(tree.products, products, strict=True):
             m.d.comb += target.eq(product)
         m.d.comb += [tree.advance.eq(advance), self.out.payload.eq(tree.results)]
+        active = self._active(m, control)
         self._lanes(m, advance, held, active, tree)
         return Cat(used) & active
 
@@ -112,9 +110,7 @@ class FlexDpeCore(Unit):
                 ]
         m.d.comb += tree.lanes.eq(lanes)
 
-    def _count(
-        self, m: Module, control: Controller, slot: Enable, used: Value, active: Signal
-    ) -> None:
+    def _count(self, m: Module, control: Controller, slot: Enable, used: Value) -> None:
         passed = beats(self)
         full = Mux(passed["side_beats"], tree_sum(list(used)), 0)
         lanes = tree_sum([lane.there for lane in self.out.payload])

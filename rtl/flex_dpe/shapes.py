@@ -8,12 +8,11 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for, ceil_log2
 
-from rtl.shapes import COUNTER_BITS, LENGTH_BITS
+from rtl.shapes import LENGTH_BITS, slot_counters
 from simulator.arch.flex_dpe import FlexDpe
 
 __all__ = [
     "adder_ports",
-    "counters",
     "drained",
     "engine_ports",
     "flex_job",
@@ -173,15 +172,6 @@ def out_beat(arch: FlexDpe) -> data.ArrayLayout:
     return data.ArrayLayout(lane, arch.peak_macs_per_cycle)
 
 
-def counters() -> data.StructLayout:
-    """Event counters, cumulative since reset."""
-    names = (
-        *("cycles", "stall_side", "stall_top", "stall_out"),
-        *("mac_full", "mac_gated", "side_beats", "top_beats", "out_beats", "out_lanes"),
-    )
-    return data.StructLayout(dict.fromkeys(names, unsigned(COUNTER_BITS)))
-
-
 def flex_ports(arch: FlexDpe) -> dict[str, wiring.Member]:
     """Ports of the whole array."""
     return {
@@ -189,5 +179,5 @@ def flex_ports(arch: FlexDpe) -> dict[str, wiring.Member]:
         "side": In(stream.Signature(side_beat(arch))),
         "top": In(stream.Signature(top_beat(arch))),
         "out": Out(stream.Signature(out_beat(arch))),
-        "counters": Out(counters()),
+        "counters": Out(slot_counters()),
     }

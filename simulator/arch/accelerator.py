@@ -54,9 +54,9 @@ def kind(arch: Accelerator) -> str:
 
 def without_rtl(arch: Accelerator) -> str | None:
     """Return why `arch` is a model only; None if RTL can be generated of it."""
-    if isinstance(arch, FlexDpe):
+    if isinstance(arch, PEGrid | FlexDpe):
         return arch.without_rtl
-    if isinstance(arch, WithRtl):
+    if isinstance(arch, NMArray):
         return None
     able = ", ".join(name for name, machine in MACHINES.items() if issubclass(machine, WithRtl))
     return f"a {kind(arch)} is a model only and has no RTL; {able} have"

@@ -12,6 +12,7 @@ Slots are those of `simulator.models.flex_dpe`: load, stream and drain add up.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -150,6 +151,14 @@ def _checked(jobs: Sequence[FlexJob], beats: Sequence[FlexBeats]) -> None:
                 raise ValueError(f"Beats need {name} {list(shape)}, not {list(found)}")
 
 
+def _joined(parts: Sequence[FlexResults]) -> FlexResults:
+    return FlexResults(
+        there=np.concatenate([part.there for part in parts]),
+        cluster=np.concatenate([part.cluster for part in parts]),
+        sums=np.concatenate([part.sums for part in parts]),
+    )
+
+
 def run_sequence(
     jobs: Sequence[FlexJob], beats: Sequence[FlexBeats], stalls: SlotStalls | None = None
 ) -> FlexTrace:
@@ -159,33 +168,64 @@ def run_sequence(
     arrays, or beats or delays that do not match.
     """
     _checked(jobs, beats)
-    width = jobs[0].arch.loads_per_cycle
+    width, full, parts = jobs[0].arch.loads_per_cycle, 0, []
     value, cluster = np.zeros((2, width), np.int64)
-    results, full, slots = [], 0, 0
     for job, each in zip(jobs, beats, strict=True):
         value = np.concatenate([value[-width:], each.value.ravel()])
         cluster = np.concatenate([cluster[-width:], each.cluster.ravel()])
         held = _stationary(job, value, cluster, each.position)
         moving = np.where(held.active, each.side[:, held.position].astype(np.int64), 0)
-        results.append(_sums(held, moving * held.value))
-        full, slots = full + int(np.count_nonzero(moving)), slots + job.vectors * job.nonzeros
-    joined = FlexResults(
-        there=np.concatenate([each.there for each in results]),
-        cluster=np.concatenate([each.cluster for each in results]),
-        sums=np.concatenate([each.sums for each in results]),
-    )
-    return FlexTrace(
-        results=joined,
-        passage=pass_jobs(jobs, beat_slots, stalls),
-        counts={
-            ("mac", "int8", "full"): full,
-            ("mac", "int8", "gated"): slots - full,
-            ("side", "beat", "full"): sum(job.vectors for job in jobs),
-            ("top", "beat", "full"): sum(job.loads for job in jobs),
-            ("out", "beat", "full"): len(joined.there),
-            ("out", "lane", "full"): int(np.count_nonzero(joined.there)),
-        },
-    )
+        parts.append(_sums(held, moving * held.value))
+        full += int(np.count_nonzero(moving))
+    results = _joined(parts)
+    counts = {
+        ("mac", "int8", "full"): full,
+        ("mac", "int8", "gated"): sum(job.vectors * job.nonzeros for job in jobs) - full,
+        ("side", "beat", "full"): sum(job.vectors for job in jobs),
+        ("top", "beat", "full"): sum(job.loads for job in jobs),
+        ("out", "beat", "full"): len(results.there),
+        ("out", "lane", "full"): int(np.count_nonzero(results.there)),
+    }
+    passage = pass_jobs(jobs, beat_slots, stalls)
+    return FlexTrace(results=results, passage=passage, counts=counts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Order:
+    """Non-zeros in order of the ring, by `vector` and `position`; passes are `starts` to `ends`."""
+
+    vector: Ints
+    position: Ints
+    starts: Ints
+    ends: Ints
+
+    @property
+    def begins(self) -> Bools:
+        """Where a cluster begins: with another vector, or another pass."""
+        begins: Bools = np.diff(self.vector, prepend=-1) != 0
+        begins[self.starts] = True
+        return begins
+
+    def drains(self, size: int) -> Bools:
+        """Tell after which passes the tree drains: the next one reaches into another array-full."""
+        following = -(-self.starts[1:] // size) * size < self.ends[1:]
+        return np.append(following, [True] * bool(self.starts.size))
+
+
+def _ordered(arch: FlexDpe, mask: Bools) -> _Order:
+    vector, position = np.nonzero(mask)
+    slices = position // arch.dpe_size
+    order = np.lexsort((position, vector, slices))
+    slices = slices[order]
+    rank = np.arange(order.size) - np.searchsorted(slices, slices)
+    starts = np.flatnonzero(rank % arch.peak_macs_per_cycle == 0)
+    ends = np.append(starts, order.size)[1:]
+    return _Order(vector=vector[order], position=position[order], starts=starts, ends=ends)
+
+
+def _in_loads(arch: FlexDpe, values: NDArray[Any]) -> NDArray[Any]:
+    width = arch.loads_per_cycle
+    return np.pad(values, (0, -values.size % width)).reshape(-1, width)
 
 
 def pack_product(
@@ -201,48 +241,35 @@ def pack_product(
         )
     if moving.ndim != 2 or moving.shape[1] != mask.shape[1]:
         raise ValueError(f"Vectors must have {mask.shape[1]} positions, not {list(moving.shape)}")
-    size, deep = arch.peak_macs_per_cycle, arch.dpe_size
-    vector, position = np.nonzero(mask)
-    order = np.lexsort((position, vector, position // deep))
-    vector, position = vector[order], position[order]
-    slices = position // deep
-    rank = np.arange(vector.size) - np.searchsorted(slices, slices)
-    starts = np.flatnonzero(rank % size == 0)
-    ends = np.append(starts[1:], vector.size)[: starts.size]
-    fresh = np.zeros(vector.size, np.bool_)
-    fresh[starts] = True
-    begins = fresh | (np.diff(vector, prepend=-1) != 0)
+    width, deep = arch.loads_per_cycle, arch.dpe_size
+    order = _ordered(arch, mask)
+    begins = order.begins
     cluster = np.cumsum(begins) - 1
-    cluster -= np.repeat(cluster[starts], ends - starts)
-    width = arch.loads_per_cycle
-    padding = (0, -vector.size % width)
-    value_beats = np.pad(stationary[vector, position], padding).reshape(-1, width)
-    cluster_beats = np.pad(cluster, padding).reshape(-1, width)
+    cluster -= np.repeat(cluster[order.starts], order.ends - order.starts)
+    value_loads = _in_loads(arch, stationary[order.vector, order.position])
+    cluster_loads = _in_loads(arch, cluster)
     streamed = np.pad(moving, ((0, 0), (0, -moving.shape[1] % deep)))
-    # A pass that reaches into another array-full finds the tree empty, and so does what follows.
-    drains = np.append(-(-starts[1:] // size) * size < ends[1:], True)[: starts.size]
     jobs, beats, outputs = [], [], []
-    for start, end, drain in zip(starts.tolist(), ends.tolist(), drains.tolist(), strict=True):
+    passes = (order.starts, order.ends, order.drains(arch.peak_macs_per_cycle))
+    for start, end, drain in zip(*(each.tolist() for each in passes), strict=True):
         loads = slice(-(-start // width), -(-end // width))
-        base = int(slices[start]) * deep
-        jobs.append(
-            FlexJob(
-                arch=arch,
-                start=start % size,
-                nonzeros=end - start,
-                vectors=len(moving),
-                drain=drain,
-            )
+        first = int(order.position[start]) // deep * deep
+        job = FlexJob(
+            arch=arch,
+            start=start % arch.peak_macs_per_cycle,
+            nonzeros=end - start,
+            vectors=len(moving),
+            drain=drain,
         )
-        beats.append(
-            FlexBeats(
-                value=value_beats[loads],
-                cluster=cluster_beats[loads],
-                side=streamed[:, base : base + deep],
-                position=position[start:end] - base,
-            )
+        beat = FlexBeats(
+            value=value_loads[loads],
+            cluster=cluster_loads[loads],
+            side=streamed[:, first : first + deep],
+            position=order.position[start:end] - first,
         )
-        outputs.append(vector[start:end][begins[start:end]])
+        jobs.append(job)
+        beats.append(beat)
+        outputs.append(order.vector[start:end][begins[start:end]])
     return FlexProduct(jobs=tuple(jobs), beats=tuple(beats), outputs=tuple(outputs))
 
 

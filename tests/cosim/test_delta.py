@@ -7,6 +7,7 @@ import pytest
 from amaranth.hdl import Module
 from amaranth.lib import wiring
 
+from mapping import map_graph
 from rtl.cosim.delta_points import delta_job_word, dense_words
 from rtl.cosim.one_stream import setting_word
 from rtl.cosim.play import Stimulus, feed
@@ -16,7 +17,12 @@ from rtl.pe_grid.delta import DeltaEncoder
 from rtl.pe_grid.testing import bare_grid
 from rtl.unit import Unit
 from simulator.arch.delta import DeltaJob, DeltaParams
+from simulator.arch.memory import MemoryMode
+from simulator.arch.pe_grid import Skip
+from simulator.simulate import simulate
 from simulator.units.delta import encode
+from workloads.gemm import gemm_graph
+from workloads.recording import recorded
 
 pytestmark = pytest.mark.rtl
 
@@ -60,7 +66,35 @@ def test_grid_behind_an_encoder_computes_the_product_of_the_state(threshold):
     assert (row_results(grid, frames, weight, threshold) == wanted).all()
 
 
+@pytest.mark.parametrize(("threshold", "depth"), [(0, 1), (9, 2), (40, 4)])
+def test_simulated_frames_take_the_cycles_of_grid_and_encoder(threshold, depth):
+    """What a user simulates, frames whose activations are the changes, is what the RTL takes."""
+    grid = replace(
+        bare_grid(1, 3, 4, depth=depth, skip=Skip.ACTIVATIONS, look_ahead=True),
+        delta_chunks=3,
+        memory=MemoryMode.IDEAL,
+    )
+    rng = np.random.default_rng(threshold)
+    frames = rng.integers(-60, 60, (9, 12), dtype=np.int8)
+    frames[1::2] = frames[::2][:4] + rng.integers(-12, 12, (4, 12), dtype=np.int8)
+    weight = rng.integers(-128, 128, (12, 3), dtype=np.int8)
+    _, mask, _ = encode(frames, threshold)
+    graph = recorded(gemm_graph(9, 12, 3), {"activation": mask})
+    simulated = simulate(map_graph(graph, grid).schedule, grid)
+    seen = row_seen(grid, frames, weight, threshold)
+    assert seen.counters["effectual"] == simulated.macs_effectual == 3 * mask.sum()
+    assert seen.counters["cycles"] == simulated.cycles
+
+
 def row_results(grid, frames, weight, threshold):
+    """Return the results of frames, int32[frames, 3]."""
+    seen = row_seen(grid, frames, weight, threshold)
+    raw = b"".join(word.to_bytes(12, "little") for word in seen.outputs)
+    return np.frombuffer(raw, np.int32).reshape(-1, 3)
+
+
+def row_seen(grid, frames, weight, threshold):
+    """Return what a row of 3 PEs behind its encoder does with frames of 3 chunks of 4."""
     job = {"chunks": 3, "tiles": len(frames), "accumulate": 1}
     delta = DeltaJob(arch=grid, chunks=3, frames=len(frames), threshold=threshold)
     full = (1 << grid.chunk) - 1
@@ -68,13 +102,14 @@ def row_results(grid, frames, weight, threshold):
         [full | int.from_bytes(c.tobytes(), "little") << grid.chunk for c in column.reshape(3, 4)]
         for column in weight.T.copy()
     ]
+    # Weights arrive with the first encoded chunk: a cycle for the encoder's job, one to encode.
+    late = (2, *[0] * (3 * len(frames) - 1))
     feeds = {
         "job": feed([setting_word(shapes.grid_job(grid), job)]),
         "frames": feed([delta_job_word(delta)]),
         "side": feed(dense_words(frames.reshape(-1, 4))),
-        **{shapes.top_name(c): feed(words * len(frames)) for c, words in enumerate(columns)},
+        **{shapes.top_name(c): feed(words * len(frames), late) for c, words in enumerate(columns)},
     }
     played = Stimulus(feeds=feeds, out_delays=(0,) * len(frames), limit_cycles=400)
     (seen,) = observe(DeltaRow(grid), [played])
-    raw = b"".join(word.to_bytes(12, "little") for word in seen.outputs)
-    return np.frombuffer(raw, np.int32).reshape(-1, 3)
+    return seen

@@ -110,7 +110,9 @@ def test_report_file_incomplete_operators_are_refused(sparse_run, tmp_path):
 
 
 def test_read_document_missing_file_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"does not exist; give a result\.json or its folder"):
+    with pytest.raises(
+        ValueError, match=r"does not exist; give a result\.json, its folder or a sweep"
+    ):
         read_document(tmp_path / "none")
 
 
