@@ -99,6 +99,9 @@ Mapper = Annotated[
 Objective = Annotated[
     str, typer.Option(help="What mappings minimise: cycles, energy, edp or dram_bytes.")
 ]
+Fuse = Annotated[
+    bool, typer.Option("--fuse", help="Also let tensors between operators stay on chip.")
+]
 
 
 class Engine(StrEnum):
@@ -171,6 +174,7 @@ def run(
     method: Method = None,
     mapper: Mapper = "exhaustive",
     objective: Objective = "cycles",
+    fuse: Fuse = False,
     seed: Seed = 0,
     out: Annotated[
         Path | None, typer.Option(help="Write result.json and report.html into this folder.")
@@ -194,6 +198,7 @@ def run(
         method=method,
         mapper=mapper,
         objective=objective,
+        fuse=fuse,
         seed=seed,
         batch=batch,
         prefill=prefill,
@@ -231,6 +236,7 @@ def map_(
     arch: Arch,
     mapper: Mapper = "exhaustive",
     objective: Objective = "cycles",
+    fuse: Fuse = False,
     sparsity: Sparsity = None,
     batch: Batch = None,
     prefill: Prefill = None,
@@ -261,6 +267,7 @@ def map_(
             arch=arch,
             mapper=mapper,
             objective=objective,
+            fuse=fuse,
             sparsity=sparsity,
             memory=memory,
             first_layer=first_layer,

@@ -32,10 +32,6 @@ __all__ = [
 ]
 
 
-LEAST_WIDTH: Final = 12
-"""Columns that a text keeps when the terminal is narrower than the table."""
-
-
 def si(value: float, unit: str) -> str:
     """Return `value` with three significant digits and an SI prefix.
 
@@ -58,7 +54,6 @@ def _table(title: str, columns: Sequence[tuple[str, str]]) -> "Table":
             name,
             justify="right" if justify.startswith("right") else "left",
             no_wrap="fold" not in justify,
-            min_width=LEAST_WIDTH if "fold" in justify else None,
             overflow="fold" if "fold" in justify else "ellipsis",
         )
     return table
@@ -168,7 +163,18 @@ def mapped_lines(document: Mapping[str, Any]) -> list[str]:
         f"{d['workload']} on {d['arch']}, weights {d['sparsity']}, mapper {d['mapper']}",
         f"{d['objective']}: {cost}, {gap}",
         f"{d['considered']:,} candidates in {d['seconds']:.2f} s",
+        *_fused_lines(d),
     ]
+
+
+def _fused_lines(document: Mapping[str, Any]) -> list[str]:
+    fused = document.get("fused")
+    if not fused:
+        return []
+    kept = sum(len(chain) - 1 for chain in fused["chains"])
+    unfused = "nothing" if fused["unfused"] is None else _cost(fused["unfused"], document["unit"])
+    lines = [f"{kept} tensors stay on chip, in {len(fused['chains'])} chains; unfused: {unfused}"]
+    return [*lines, *(f"  {' -> '.join(chain)}" for chain in fused["chains"])]
 
 
 def mapped_table(document: Mapping[str, Any], top: int) -> "Table":
