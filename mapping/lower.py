@@ -1,7 +1,8 @@
 """Lowering: a mapped GEMM becomes a folded program of DMA and array steps."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
 
 from mapping.problem import Problem, TileShape
 from simulator.arch import NMArray
@@ -52,11 +53,13 @@ def _loops(problem: Problem, shape: TileShape) -> tuple[_Loop, ...]:
 
 
 def _depths(problem: Problem, loops: tuple[_Loop, ...]) -> dict[str, int]:
+    """Return the innermost loop that changes each operand's tile; kept activations have none."""
     return {
         operand: max(
             (d for d, x in enumerate(loops) if x.index in indices and x.count > 1), default=-1
         )
         for operand, indices in problem.indices.items()
+        if not (operand == "act" and problem.kept_in)
     }
 
 
@@ -70,6 +73,9 @@ class GemmProgram:
     holds a prefetch back for a result that is not ready. Results still drain for a while when the
     array is free again, and the store waits for the last of them. A saved tensor that the results
     meet on their way out is loaded with their tile, beside it in the output buffer.
+
+    Activations that are kept in their buffer are not loaded. Results that are kept do not reach
+    memory: the DMA turns them around into the activation buffer, rounded and paced as in a store.
     """
 
     arch: NMArray
@@ -77,6 +83,7 @@ class GemmProgram:
     setting: NMSetting
     loops: tuple[_Loop, ...]
     depth: Mapping[str, int]  # innermost loop that changes an operand's tile, -1 if none
+    known: dict[Hashable, Step] = field(default_factory=dict)  # steps built so far
 
     @classmethod
     def of(
@@ -100,7 +107,7 @@ class GemmProgram:
     def _nest(self, level: int, sizes: Sizes, owed: Step | None, *, first_k: bool) -> Block:
         """Return the loops from `level` in; a store owed is issued behind the first array step."""
         if level == len(self.loops):
-            return (self._array(sizes, first_k=first_k), *([owed] if owed else []))
+            return (self._once(self._array, sizes, first_k), *([owed] if owed else []))
         loop = self.loops[level]
         block: Block = ()
         for size, times in loop.runs:
@@ -115,25 +122,32 @@ class GemmProgram:
     def _last_store(self, level: int, sizes: Sizes) -> Step:
         """Return the store of the last output tile of the loops from `level` in."""
         last = {loop.index: loop.rest or loop.size for loop in self.loops[level:]}
-        return self._store(sizes | last)
+        return self._once(self._store, sizes | last)
+
+    def _once(self, make: Callable[..., Step], sizes: Sizes, *more: Hashable) -> Step:
+        """Return make(sizes, *more), built once: the loops come by the same tiles many times."""
+        key = (make.__name__, *(sizes[index] for index in "umnk"), *more)
+        if key not in self.known:
+            self.known[key] = make(sizes, *more)
+        return self.known[key]
 
     def _around(self, level: int, sizes: Sizes, body: Block) -> Block:
         """Wrap one iteration of `level` in the buffers that change with it."""
         for operand in ("out", "weight", "act"):
-            if self.depth[operand] != level:
+            if self.depth.get(operand) != level:
                 continue
             if operand == "out":
-                saved = (self._load_saved(sizes),) if self.problem.saved else ()
+                saved = (self._once(self._load_saved, sizes),) if self.problem.saved else ()
                 # The tile's last array step tells when its results are out.
                 late = _last_array(body).latency
                 body = (*saved, _pass("take", "out.free"), *body, _pass("give", "out.full", late))
             else:
-                load = self._load(operand, sizes)
+                load = self._once(self._load, sizes, operand)
                 take, give = _pass("take", f"{operand}.full"), _pass("give", f"{operand}.free")
                 body = (load, take, *body, give)
         return body
 
-    def _load(self, operand: str, sizes: Sizes) -> Step:
+    def _load(self, sizes: Sizes, operand: str) -> Step:
         if operand == "act":
             elements, index_bits = self.problem.act_elements(sizes["u"], sizes["m"], sizes["k"]), 0
         elif self.problem.select and self.setting.indexed:
@@ -197,7 +211,7 @@ class GemmProgram:
             },
         )
 
-    def _array(self, sizes: Sizes, *, first_k: bool) -> Step:
+    def _array(self, sizes: Sizes, first_k: bool) -> Step:
         shape = TileShape(units=sizes["u"], m=sizes["m"], k=sizes["k"], n=sizes["n"])
         tile = self.problem.array_tile(shape)
         job = tile_job(self.arch, self.setting, tile)
@@ -216,10 +230,12 @@ class GemmProgram:
         )
 
     def _store(self, sizes: Sizes) -> Step:
+        """Return the step that empties an output tile: into memory, or into the next's buffer."""
         bits = self._stored_bits(sizes)
         outputs = bits // self.arch.operand_bits
         buffers = ("out", "saved") if self.problem.saved else ("out",)
         read = bits if self.problem.saved else 0
+        target = "act_buffer" if self.problem.kept_out else "dram"
         return Step(
             unit=Unit.DMA,
             label="store",
@@ -228,11 +244,12 @@ class GemmProgram:
             releases=tuple(f"{name}.free" for name in buffers),
             counts={
                 ("out_buffer", "read", "full"): self.arch.acc_bits * outputs + read,
-                ("dram", "write", "full"): bits,
+                (target, "write", "full"): bits,
             },
         )
 
 
+@lru_cache(maxsize=1024)
 def _pass(label: str, channel: str, latency: int = 0) -> Step:
     """Return a step of no cycles that takes a token or gives one."""
     waits, releases = ((channel,), ()) if label == "take" else ((), (channel,))

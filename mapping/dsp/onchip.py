@@ -151,7 +151,17 @@ class OnChip(Emitter):
             done_last=(MISC,),
             queries=node.queries,
         )
-        softmax = self.misc(MiscOp.SOFTMAX, node.queries, self.kv, waits=(MV,), releases=(MV,))
+        last_query = node.queries - 1
+        softmax = (
+            self.misc(
+                MiscOp.SOFTMAX,
+                1,
+                self.kv,
+                waits=(MV,) if query == 0 else (),
+                releases=(MV,) if query == last_query else (),
+            )
+            for query in range(node.queries)
+        )
         context = self.product(
             unit,
             node.size,
@@ -162,4 +172,4 @@ class OnChip(Emitter):
             done_last=(ST,) if last else (),
             queries=node.queries,
         )
-        return (*scores, softmax, *context)
+        return (*scores, *softmax, *context)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mapping.dsp.compile import CompiledModel, Program, Section, Stage, bucket, compile_model
 from mapping.dsp.events import code_events
+from mapping.dsp.kv import kv_summary
 from mapping.dsp.model import (
     Attention,
     Decoder,
@@ -101,7 +102,7 @@ def simulate_decoder(
             seed=seed,
             version=VERSION,
         ),
-        detail=_detail(arch, model, phases),
+        detail={**_detail(arch, model, phases), "compressed": bool(notes)},
     )
     seconds = time.perf_counter() - began
     return DspRun(model=model, mapped=_mapped(result, phases, seconds), result=result)
@@ -201,6 +202,11 @@ def _detail(arch: DspChain, model: CompiledModel, phases: abc.Sequence[_Phase]) 
         "instruction_programs_naive": lengths * arch.cores,
         "weight_bytes": model.weight_bytes,
         "kv_bytes": model.kv_bytes,
+        "kv_cache": kv_summary(model),
+        "weight_bits": [arch.layer_bits(layer) for layer in range(len(model.decoder.layers))],
+        "head_bits": arch.head_bits,
+        "always_on_chip": arch.always_on_chip,
+        "attention_percent": model.decoder.attention_percent,
         "modules": {
             phase.name: {
                 str(module): {"cycles": cycles, "seconds": arch.seconds(cycles)}

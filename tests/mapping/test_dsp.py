@@ -7,9 +7,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from mapping.dsp import compile_model, decoder_of, published, simulate_decoder
+from mapping.dsp import compile_model, decoder_of, kv_place, published, simulate_decoder
 from mapping.dsp.compile import block_map, program_file
 from mapping.dsp.emit import SLOTS
+from mapping.dsp.kv import kv_summary
 from mapping.dsp.model import Attention, Linear, kept_rows, masked_rows
 from mapping.dsp.tiles import Tile, Unit, core_rows, core_share, split_groups, tiles
 from mapping.dsp.timing import Timeline, busy_cycles
@@ -336,6 +337,34 @@ def test_a_decode_step_reads_every_key_once(kv_heads):
     assert loads_of_keys(graph, small_arch()) == busiest * 2 * padded * size
 
 
+def attention_work(graph, arch):
+    """Return what one core does in attention of a decode step besides reading keys and values."""
+    (_, layer, *_) = model(graph, arch).program("decode", 45).stages
+    (code,) = (s.code for s in layer.sections if isinstance(s.node, Attention))
+    work = Counter()
+    for i, times in walk(code):
+        match i.module:
+            case Module.LD if i.get("base") == Base.ACTIVATIONS:
+                work["read"] += times * i.get("bytes")
+            case Module.ST:
+                work["stored"] += times * i.get("bytes")
+            case Module.MV:
+                work["products"] += times * i.get("groups") * i.get("passes")
+            case Module.MISC:
+                work["softmax"] += times * i.get("rows") * i.get("groups")
+    return work
+
+
+@pytest.mark.parametrize("on_chip", [True, False])
+def test_sharing_keys_leaves_all_other_work_of_attention(on_chip):
+    """Queries, products, softmax and contexts of a core are those of its queries."""
+    arch = small_arch(always_on_chip=on_chip)
+    shared, alone = (attention_work(small(kv_heads=n, decode=9), arch) for n in (4, 8))
+    assert shared == alone
+    assert shared["stored"] >= 2 * 32
+    assert shared["products"] == 2 * (2 + 3)
+
+
 def test_keys_that_fit_no_half_buffer_load_for_every_query():
     """A tile of several parts cannot stay, so its queries read it in turn."""
     halves = small_arch(mv_buffer={"capacity_bytes": 2048})
@@ -599,3 +628,54 @@ def test_more_zeros_never_take_longer():
     ]
     assert cycles == sorted(cycles, reverse=True)
     assert len(set(cycles)) == 5
+
+
+# The KV cache
+
+
+def test_heads_of_the_cache_lie_apart_and_fill_it():
+    """Keys and values of all heads and layers share the cache of each core, none overlapping."""
+    compiled = model(small(kv_heads=8, decode=4), small_arch(cores=3, hbm={"channels_per_core": 4}))
+    places = [
+        kv_place(compiled, layer, role, head)
+        for layer in range(3)
+        for role in "kv"
+        for head in range(8)
+    ]
+    for core in range(3):
+        own = sorted((p.first_line, p.lines) for p in places if p.core == core)
+        assert all(first + size <= after for (first, size), (after, _) in pairwise(own))
+        assert own[-1][0] + own[-1][1] <= compiled.kv_bytes // 3 // 64
+    assert sum(p.lines for p in places) * 64 == 2 * 3 * 8 * 2048 * 32
+    assert {p.core: p.channels for p in places} == {
+        core: tuple(range(4 * core, 4 * core + 4)) for core in range(3)
+    }
+
+
+def test_programs_read_the_cache_where_it_lies():
+    """A prompt reads the first head's keys and values of every layer at their place."""
+    compiled = model(small(prefill=32), small_arch())
+    read = {
+        i.get("address")
+        for i in decode(encode(compiled.program("prefill", 32).code))
+        if i.module is Module.LD and i.get("base") == Base.KV and i.get("buffer") == Buffer.WEIGHT
+    }
+    firsts = {kv_place(compiled, layer, role, 0).first_line for layer in range(3) for role in "kv"}
+    assert firsts <= read
+
+
+def test_the_summary_of_the_cache_is_that_of_its_heads():
+    """Two heads on four cores use the channels of two."""
+    compiled = model(small(kv_heads=2, decode=4), small_arch())
+    found = kv_summary(compiled)
+    assert found["channels"] == [[*range(8)], [*range(8, 16)]]
+    assert (found["tokens"], found["heads"], found["heads_per_core"]) == (2048, 2, 1)
+    assert found["bytes_per_channel"] == 3 * 2 * 2048 * 32 // 8
+
+
+@pytest.mark.parametrize("place", [(3, "k", 0), (0, "q", 0), (0, "v", 8), (-1, "v", 0)])
+def test_a_place_outside_the_cache_is_refused(place):
+    """Layers, roles and heads are named."""
+    compiled = model(small(decode=4), small_arch())
+    with pytest.raises(ValueError, match=r"keys k and values v of 8 heads in 3 layers, not '"):
+        kv_place(compiled, *place)

@@ -1,9 +1,15 @@
 """Runs shared by tests of the facade: small enough to be made once a session."""
 
+import sys
+from pathlib import Path
+
 import pytest
 
 from sparseloom.cli import invoke
 from sparseloom.runs import run
+
+# Writers of small ONNX models, shared with the tests of the front end.
+sys.path.append(str(Path(__file__).parent.parent / "workloads"))
 
 TOPOLOGY = """Layer name, M, N, K,
 first, 64, 48, 40,

@@ -27,6 +27,8 @@ class Writer:
     tokens: int | str = TOKENS
     past: int | str = 0
     bits: int = 0
+    kept: int = 16
+    constants: bool = False
     bias: bool = False
     cast: bool = False
     last: bool = False
@@ -47,6 +49,8 @@ class Writer:
         return names[0] if outputs == 1 else names
 
     def const(self, value, dtype=np.float32):
+        if self.constants and np.ndim(value) < 2:
+            return self.op("Constant", value=numpy_helper.from_array(np.asarray(value, dtype)))
         name = f"c{len(self.weights)}"
         self.weights[name] = np.asarray(value, dtype)
         return name
@@ -55,6 +59,7 @@ class Writer:
         """Multiply by a weight that has zeros of its own."""
         rng = np.random.default_rng([self.seed, len(self.truth)])
         value = rng.integers(-3, 4, (k, n)).astype(np.float32)
+        value[np.arange(k) % 16 >= self.kept] = 0
         if self.bits:
             return self.packed(x, name, value)
         self.truth[name] = value

@@ -9,6 +9,7 @@ from onnx_models import run, saved
 
 from workloads.errors import WorkloadError
 from workloads.frontends import load
+from workloads.frontends.decoder_terms import Unrecognised
 from workloads.frontends.onnx_nodes import Node
 from workloads.frontends.onnx_weights import unpack
 from workloads.zoo.decoder import decoder
@@ -28,6 +29,7 @@ SPELLINGS = {
     "power of -1/2": {"norm": "power"},
     "layer norm of small operators": {"norm": "mean"},
     "norms in one operator": {"norm": "fused"},
+    "constants by operator": {"norm": "fused", "constants": True},
     "rotary by split": {"rotary": "split"},
     "rotary of pairs": {"rotary": "pairs"},
     "one head of keys": {"kv_heads": 1},
@@ -146,6 +148,39 @@ def test_packed_integers_are_what_onnx_runtime_multiplies_by():
         np.testing.assert_allclose(unpack(node, constants).T, product, rtol=1e-6)
 
 
+@pytest.mark.parametrize("kinds", [{}, {"bits": 4, "attention": "packed"}, {"turned": True}])
+def test_weights_too_large_to_load_are_known_by_shape(tmp_path, monkeypatch, kinds):
+    """The decoder is the same, its weights have no values, and a note says so."""
+    writer = Transposed() if kinds.pop("turned", False) else Writer(**kinds)
+    path = tmp_path / "mine.onnx"
+    onnx.save_model(
+        writer.model(), path, save_as_external_data=True, location="mine.data", size_threshold=0
+    )
+    whole = load(path, prefill=4, decode=2)
+    assert whole.values
+    size = path.stat().st_size
+    assert (tmp_path / "mine.data").stat().st_size > size
+    monkeypatch.setattr("workloads.frontends.onnx_file.MAX_FILE_BYTES", size)
+    monkeypatch.setattr("workloads.frontends.onnx_file.MAX_SHAPE_ELEMENTS", 64)
+    found = load(path, prefill=4, decode=2)
+    assert (found.ops, found.tensors) == (whole.ops, whole.tensors)
+    assert not found.values
+    assert any("too large to load are taken as dense" in note for note in found.notes)
+    with pytest.raises(
+        WorkloadError, match=rf"weights take \d+ bytes; at most {size} bytes can be"
+    ):
+        load(path)
+
+
+class Transposed(Writer):
+    """Weights as they are trained: (n, k)."""
+
+    def matrix(self, x, name, k, n):
+        value = np.ones((n, k))
+        self.truth[name] = value.T
+        return self.op("MatMul", x, self.op("Transpose", self.const(value), perm=[1, 0]))
+
+
 class Gpt(Writer):
     """One matrix makes queries, keys and values."""
 
@@ -169,6 +204,18 @@ class HeadNorm(Writer):
 
     def heads(self, x, count):
         return self.op("LayerNormalization", super().heads(x, count), self.const(np.ones(SIZE)))
+
+
+class Stale(Writer):
+    """A norm divides by the root of another."""
+
+    root = ""
+
+    def op(self, kind, *inputs, **more):
+        if kind == "Div":
+            self.root = self.root or inputs[1]
+            inputs = (inputs[0], self.root)
+        return super().op(kind, *inputs, **more)
 
 
 class Tempered(Writer):
@@ -195,6 +242,24 @@ class Softcap(Writer):
         y = super().fused(q, k, v)
         self.nodes[-1].attribute.extend([helper.make_attribute("softcap", 30.0)])
         return y
+
+
+class FewTurned(Writer):
+    """Tables turn a part of each head inside the fused operator."""
+
+    def const(self, value, dtype=np.float32):
+        table = np.shape(value) == (TOKENS, SIZE // 2)
+        return super().const(value[:, : SIZE // 4] if table else value, dtype)
+
+
+class Loose(Writer):
+    """Packed weights that come from outside."""
+
+    def finished(self):
+        self.inputs["loose"] = (WIDTH, 2, 8)
+        next(n for n in self.nodes if n.op_type == "MatMulNBits").input[1] = "bytes"
+        self.nodes.insert(0, helper.make_node("Cast", ["loose"], ["bytes"], to=2))
+        return super().finished()
 
 
 class Partial(Writer):
@@ -293,12 +358,18 @@ class Stranger(Writer):
             HeadNorm(),
             r"operator '\S+' \(LayerNormalization\) on the projection '\S+' is no part of",
         ),
+        (Stale(norm="division"), r"\(Div\) on the residual stream and a norm's root is no part"),
         (Tempered(), r"\(Tanh\) on attention scores is no part of a decoder that is known here"),
         (Quick(), r"Mul and Sigmoid and Mul of the projection '\S+', is none of Relu, Gelu, Silu"),
         (
             Softcap(attention="GroupQueryAttention"),
             r"\(GroupQueryAttention\) on the projection '\S+' in rotary form and the",
         ),
+        (
+            FewTurned(attention="packed"),
+            r"\(GroupQueryAttention\) on the projection '\S+' is no part",
+        ),
+        (Loose(bits=4), r"operator '\S+' \(MatMulNBits\) on the stream's RMSNorm is no part of"),
         (Partial(), r"\(Concat\) on the projection '\S+' in rotary form is no part of a decoder"),
         (OneTurned(), r"\(MatMul\) on attention weights and the projection '\S+' is no part"),
         (Parallel(), r"\(Add\) on the projection '\S+' and the residual stream is no part"),
@@ -341,5 +412,5 @@ def test_weights_of_another_width_are_refused():
     """Only four and eight bits are unpacked."""
     settings = {"N": 4, "K": 16, "bits": 2, "block_size": 16}
     names = {"name": "p", "type": "MatMulNBits", "inputs": ("x", "b", "s"), "outputs": ("y",)}
-    with pytest.raises(ValueError, match=r"operator 'p' has weights of 2 bits, not 4 or 8"):
+    with pytest.raises(Unrecognised, match=r"operator 'p' has weights of 2 bits, not 4 or 8"):
         unpack(Node(**names, attributes=settings), {})

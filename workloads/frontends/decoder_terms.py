@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from workloads.frontends.onnx_nodes import Node, Shape
 from workloads.zoo.decoder import ACTIVATIONS
 
-__all__ = ["Context", "Layer", "Projection", "Recognised", "Unrecognised", "recognise"]
+__all__ = ["MALFORMED", "Context", "Layer", "Projection", "Recognised", "Unrecognised", "recognise"]
 
 
-class Unrecognised(ValueError):
+class Unrecognised(Exception):
     """An operator, or what the operators amount to, is no decoder that is known here."""
 
 
@@ -193,8 +193,12 @@ _NORMS: Final[Mapping[str, str]] = {
     "SkipLayerNormalization": "LayerNorm",
     "SkipSimplifiedLayerNormalization": "RMSNorm",
 }
-_ASIDE: Final = ("Shape", "Size", "IsNaN", "ReduceMax", "ReduceSum")
-"""Operators whose results are settings: sizes, and what a softmax subtracts and divides by."""
+COSINES: Final = 7
+"""The input of GroupQueryAttention that holds a cosine for every position and pair of elements."""
+
+_SIZES: Final = ("Shape", "Size")
+_OF_SCORES: Final = ("IsNaN", "ReduceMax", "ReduceSum")
+"""Operators whose results are settings; those of scores are what a softmax spells out."""
 
 _STAGES: Final[Mapping[tuple[str, str], str]] = {
     ("ReduceMean", "square"): "mean",
@@ -295,13 +299,12 @@ class _Reader:
         )
 
     def _read(self, node: Node) -> None:
-        if node.type in _ASIDE:
+        aside = node.type in _OF_SCORES and isinstance(self.terms_of(node)[0], Scores)
+        if node.type in _SIZES or aside:
             return
         rule = RULES.get(node.type)
         try:
             made = rule(self, node) if rule else None
-        except Unrecognised:
-            raise
         except MALFORMED:  # a size that is missing or contradicts another
             made = None
         if made is None:
@@ -460,15 +463,17 @@ def _fused_attention(reader: _Reader, node: Node) -> Made:
     given = node.attributes
     heads = given.get("num_heads") or given.get("q_num_heads") or reader.shapes[node.inputs[0]][1]
     kv_heads = given.get("kv_num_heads") or heads
-    if k is None and isinstance(q, Projection):  # one matrix makes all three
+    if node.type == "GroupQueryAttention" and k is None and isinstance(q, Projection):
         size = q.n // (heads + 2 * kv_heads)
         cuts = [0, heads * size, (heads + kv_heads) * size, q.n]
         q, k, v = (replace(q, start=a, stop=b) for a, b in itertools.pairwise(cuts))
-    if given.get("do_rotary"):
-        q, k = (Turned(of, tabled=True) if (of := _base(x)) else None for x in (q, k))
     queries = _base(q)
     if queries is None or given.get("softcap"):
         return None
+    if given.get("do_rotary"):
+        if 2 * reader.constants[node.inputs[COSINES]].shape[-1] != queries.n // heads:
+            return None  # some elements of a head stay as they are
+        q, k = (Turned(of, tabled=True) if (of := _base(x)) else None for x in (q, k))
     reader.macs += 2 * reader.batch * reader.tokens * reader.tokens * queries.n
     return reader.context(q, k, v, heads, queries.n // heads)
 
@@ -603,10 +608,8 @@ def _neg(reader: _Reader, node: Node) -> Made:
 
 
 def _rotated(reader: _Reader, node: Node) -> Made:
-    of = _base(reader.terms_of(node)[0])
-    return (
-        Turned(of, tabled=True) if of and not node.attributes.get("rotary_embedding_dim") else None
-    )
+    of, some = _base(reader.terms_of(node)[0]), node.attributes.get("rotary_embedding_dim")
+    return Turned(of, tabled=True) if of and not some else None
 
 
 def _part(reader: _Reader, node: Node) -> Made:
@@ -665,13 +668,13 @@ RULES: Final[Mapping[str, Rule]] = {
     "Add": _add,
     "Concat": _concat,
     "Div": _div,
+    "Exp": _softmax,
     "Mul": _mul,
     "Neg": _neg,
     "Pow": _pow,
     "RotaryEmbedding": _rotated,
     "Softmax": _softmax,
     "Sub": _sub,
-    "Exp": _softmax,
     "Where": _where,
 }
 

@@ -21,10 +21,10 @@ from workloads.frontends.decoder_terms import (
     Unrecognised,
     recognise,
 )
-from workloads.frontends.onnx_file import read_model, static_model
+from workloads.frontends.onnx_file import outlined, read_model, static_model
 from workloads.frontends.onnx_nodes import read_constants, read_facts, read_nodes
 from workloads.frontends.onnx_recording import runtime_shapes
-from workloads.frontends.onnx_weights import plain_weights
+from workloads.frontends.onnx_weights import is_outline, outline, plain_weights
 from workloads.graph import WorkloadGraph
 from workloads.zoo.decoder import DecoderShape, decoder_graph
 
@@ -80,21 +80,29 @@ def load_onnx_decoder(
     are not those of the decoder recognised in it.
     """
     path = Path(path)
-    model = read_model(path)
+    model = read_model(path, outline=True)
+    left_out = {name: outline(size) for name, size in outlined(model).items()}
     static, _ = static_model(path, model, {**_inputs(model), **(inputs or {})}, 1)
     sources, (shapes, _) = read_nodes(static), read_facts(static)
     unknown = [name for node in sources for name in node.outputs if name not in shapes]
     shapes |= runtime_shapes(path, static, unknown) if unknown else {}
     try:
-        nodes, constants = plain_weights(sources, read_constants(path, static))
+        nodes, constants = plain_weights(sources, read_constants(path, static) | left_out)
         found = recognise(nodes, shapes, constants)
         shape = _shape(path.stem, found)
         _check_counts(found, shape)
     except Unrecognised as error:
         raise WorkloadError(f"{path}: {error}") from None
     graph = decoder_graph(shape, prefill=prefill, decode=decode, batch=batch)
-    values = {name: _matrix(constants, p) for name, p in _projections(found, shape)}
-    return replace(graph, values=values, notes=(*graph.notes, _note(found, shape)))
+    values = {
+        name: _matrix(constants, made)
+        for name, made in _projections(found, shape)
+        if not is_outline(constants[made.weight])
+    }
+    notes = [*graph.notes, _note(found, shape)]
+    if any(is_outline(constants[name]) for name in found.weights):
+        notes.append("Weights too large to load are taken as dense, whatever zeros they have")
+    return replace(graph, values=values, notes=tuple(notes))
 
 
 def _shape(name: str, found: Recognised) -> DecoderShape:
