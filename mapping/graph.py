@@ -4,19 +4,21 @@ import collections.abc as abc
 import math
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
 
 from mapping.cache import Cache, Key
 from mapping.exhaustive import Accept, exhaustive, lowered
+from mapping.fuse import Kept, Row, best_keeping, check_inference, rows
 from mapping.greedy import greedy
 from mapping.integer import integer
 from mapping.lower import gemm_plan
 from mapping.objective import Goal, Number, Objective, op_cost
 from mapping.problem import Problem
-from mapping.types import MapperResult, Mapping
+from mapping.types import Fusion, MapperResult, Mapping, NoMapping
 from mapping.updates import check_trainer, select_stream, update_stream
 from simulator.arch import MemoryMode, NMArray, Precision
 from simulator.plan import Flow, GemmPlan, Stream, StreamPlan
@@ -74,26 +76,33 @@ def map_graph(
     *,
     mapper: str = "exhaustive",
     objective: str | Objective = Objective.CYCLES,
+    fuse: bool = False,
     cache: Cache | None = None,
     on_op: Callable[[str], None] | None = None,
     layout: Layout | None = None,
 ) -> MapperResult:
     """Return every operator of `graph` mapped onto `arch` at the least cost under `objective`.
 
-    Only plans that `layout` accepts are taken, such as those a memory map has whole beats for.
-    Without a layout, problems whose proved optimum `cache` holds are not solved again. `on_op` is
-    called with each operator's name when it is mapped. Raises ValueError for an unknown mapper or
-    objective and NoMapping for an operator that fits no buffer.
+    With `fuse` tensors between operators may stay on chip (`mapping.fuse`). Only plans that
+    `layout` accepts are taken, such as those a memory map has whole beats for; a layout places
+    every tensor in memory, so nothing is fused. Without one, problems that `cache` holds are not
+    solved again. `on_op` is called with each operator's name when it is mapped. Raises ValueError
+    for an unknown mapper or objective and for a training step to be fused, and NoMapping for an
+    operator that fits no buffer.
     """
     if mapper not in MAPPERS:
         raise ValueError(f"Unknown mapper {mapper!r}; known: {', '.join(MAPPERS)}")
+    if fuse:
+        check_inference(graph)
     check_trainer(graph, arch)
     began = time.perf_counter()
     wanted = Objective.of(objective)
     work = _GraphMapper(graph, arch, mapper, wanted, cache or Cache(), layout)
+    fuse = fuse and not layout and arch.memory is not MemoryMode.IDEAL
+    kept, fused = _fused(graph, work) if fuse else ({}, None)
     ops = []
     for op in graph.ops:
-        ops.append(work.lower(op))
+        ops.append(work.lower(op, kept.get(op.name, Kept())))
         if on_op:
             on_op(op.name)
     return MapperResult(
@@ -103,7 +112,7 @@ def map_graph(
             arch_digest=arch.digest(),
             sparsity=_sparsity_label(graph),
             ops=tuple(ops),
-            notes=graph.notes + tuple(work.notes()),
+            notes=(*graph.notes, *work.notes(), *_fusion_notes(fused)),
         ),
         mappings=tuple(work.mappings),
         mapper=mapper,
@@ -112,7 +121,36 @@ def map_graph(
         op_bounds=tuple(bound for _, bound in work.costs),
         considered=work.considered,
         seconds=time.perf_counter() - began,
+        fused=fused,
     )
+
+
+def _fused(graph: WorkloadGraph, work: "_GraphMapper") -> tuple[dict[str, Kept], Fusion]:
+    """Return what every operator keeps on chip at the least cost of the whole graph."""
+    keeps: dict[str, Kept] = {}
+    chains: list[tuple[str, ...]] = []
+    least: Number = 0
+    for row in rows(graph):
+        best = best_keeping(len(row.ops), partial(work.price, row))
+        bound = best_keeping(len(row.ops), partial(work.price, row, bound=True))
+        if best is None or bound is None:  # then some operator fits nowhere by itself
+            return {}, Fusion(chains=(), bound=0, unfused=None)
+        flags = (False, *best.kept, False)
+        for i, op in enumerate(row.ops):
+            keeps[op.name] = row.kept(i, *flags[i : i + 2])
+        chains += (chain for chain in row.chains(best.kept) if len(chain) > 1)
+        least += bound.cost
+    alone = [work.price(Row((op,), ()), 0, False, False) for row in rows(graph) for op in row.ops]
+    unfused = None if None in alone else sum(cost for cost in alone if cost is not None)
+    return keeps, Fusion(chains=tuple(chains), bound=least, unfused=unfused)
+
+
+def _fusion_notes(fused: Fusion | None) -> list[str]:
+    if not (fused and fused.chains):
+        return []
+    kept = sum(len(chain) - 1 for chain in fused.chains)
+    chains = len(fused.chains)
+    return [f"{kept} tensors in {chains} chains of operators stay on chip, which no RTL does yet"]
 
 
 def _format(mapping: Mapping) -> str:
@@ -136,6 +174,15 @@ def rounding_note(precision: Precision, share: float) -> str:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A product's problem, its effectual multiplications and its operations on the output path."""
+
+    problem: Problem
+    macs: int
+    fused: int
+
+
 class _GraphMapper:
     """Maps operators one by one and remembers the problems it has solved."""
 
@@ -153,7 +200,8 @@ class _GraphMapper:
         self.mappings: list[Mapping] = []
         self.costs: list[tuple[Number, Number]] = []  # (cost, bound) of every operator
         self.considered = 0
-        self._solved: dict[tuple[Problem, Goal, str], tuple[Mapping, Program]] = {}
+        self._solved: dict[tuple[Problem, Goal, str], tuple[Mapping, Program] | NoMapping] = {}
+        self._asked: dict[str, _Asked] = {}
         self._stream_costs: dict[Stream, Number] = {}
         self._gated: list[tuple[str, str]] = []
         self._kept = self._rounded = 0
@@ -174,24 +222,69 @@ class _GraphMapper:
         )
         return [*found, note]
 
-    def lower(self, op: Op) -> OpSchedule:
+    def lower(self, op: Op, kept: Kept) -> OpSchedule:
         """Return the program of one operator."""
         if op.gemm:
-            return self._gemm(op)
-        stream = self._stream(op)
-        program: Program = ((), {}, None)
-        cost: Number = 0
-        if stream and self.arch.memory is not MemoryMode.IDEAL:
-            program = self.cache.stream(self.arch, stream)
-            if stream not in self._stream_costs:
-                done = _scheduled(op, program)
-                self._stream_costs[stream] = op_cost(self.arch, self.objective, done)
-            cost = self._stream_costs[stream]
+            return self._gemm(op, kept)
+        program, cost = self._streamed(op, kept)
         # Streams take the fastest cut of a fixed few; events do not depend on the cut.
         self.costs.append((cost * op.repeat, cost * op.repeat))
         return _scheduled(op, program)
 
-    def _gemm(self, op: Op) -> OpSchedule:
+    def price(
+        self, row: Row, index: int, before: bool, behind: bool, *, bound: bool = False
+    ) -> Number | None:
+        """Return the cost of an operator, or a bound of it; None if what is kept leaves no room."""
+        op, kept = row.ops[index], row.kept(index, before, behind)
+        try:
+            if not op.gemm:
+                return self._streamed(op, kept)[1] * op.repeat
+            mapping, _ = self._mapped(op, kept)
+        except NoMapping:
+            return None
+        return (mapping.bound if bound else mapping.cost) * op.repeat
+
+    def _streamed(self, op: Op, kept: Kept) -> tuple[Program, Number]:
+        """Return the program of an operator beside the array, and what it costs once."""
+        stream = self._stream(op)
+        if stream is None or self.arch.memory is MemoryMode.IDEAL:
+            return ((), {}, None), 0
+        if kept != Kept():
+            found = () if kept.input is None else (f"in_{kept.input}",)
+            stream = replace(stream, resident=(*found, "out") if kept.output else found)
+        program: Program = self.cache.stream(self.arch, stream)
+        if stream not in self._stream_costs:
+            done = _scheduled(op, program)
+            self._stream_costs[stream] = op_cost(self.arch, self.objective, done)
+        return _unplanned(program, kept), self._stream_costs[stream]
+
+    def _gemm(self, op: Op, kept: Kept) -> OpSchedule:
+        assert op.gemm is not None
+        mapping, program = self._mapped(op, kept)
+        asked = self._ask(op)
+        self.mappings.append(replace(mapping, op=op.name))
+        self.costs.append((mapping.cost * op.repeat, mapping.bound * op.repeat))
+        s, t = mapping.setting, mapping.shape
+        return _scheduled(
+            op,
+            _unplanned(program, kept),
+            macs_dense=op.gemm.macs,
+            macs_effectual=asked.macs,
+            counts={("vector", "op", "full"): asked.fused} if asked.fused else {},
+            detail={
+                "dataflow": s.dataflow.value,
+                "nm": _format(mapping),
+                "tile": f"{t.units}x {t.m}x{t.k}x{t.n} {t.order}",
+            },
+        )
+
+    def _ask(self, op: Op) -> "_Asked":
+        """Return what is asked of a mapper for one product."""
+        if op.name not in self._asked:
+            self._asked[op.name] = self._problem(op)
+        return self._asked[op.name]
+
+    def _problem(self, op: Op) -> "_Asked":
         assert op.gemm is not None
         weight = self.graph.tensors[op.inputs[1]]
         compressed = skippable(self.arch, weight.sparsity)
@@ -206,30 +299,34 @@ class _GraphMapper:
             turned=op.phase is Phase.BP,
             saved=any(entry.endswith(".grad") for entry in op.post),
         )
-        macs = op.gemm.m * self._nonzeros(weight, op)
         # Fused element-wise work sits on the output path: events, no time of its own.
         fused = op.gemm.groups * op.gemm.m * op.gemm.n * len(op.post)
-        goal = Goal.of(self.objective, macs, fused)
+        return _Asked(problem, op.gemm.m * self._nonzeros(weight, op), fused)
+
+    def _mapped(self, op: Op, kept: Kept) -> tuple[Mapping, Program]:
+        """Return the mapping of one product and its program; raise NoMapping if there is none."""
+        asked, problem = self._ask(op), self._ask(op).problem
+        if kept != Kept():
+            problem = replace(
+                problem,
+                kept_in=0 if kept.input is None else self._tensor_bits(op.inputs[kept.input]),
+                kept_out=self._tensor_bits(op.output) if kept.output else 0,
+            )
+        goal = Goal.of(self.objective, asked.macs, asked.fused)
         # Where layouts matter, operators of one shape may lie differently.
         key = problem, goal, op.name if self.layout else ""
         if key not in self._solved:
-            self._solved[key] = self._solve(problem, goal, op)
-        mapping, program = self._solved[key]
-        self.mappings.append(replace(mapping, op=op.name))
-        self.costs.append((mapping.cost * op.repeat, mapping.bound * op.repeat))
-        s, t = mapping.setting, mapping.shape
-        return _scheduled(
-            op,
-            program,
-            macs_dense=op.gemm.macs,
-            macs_effectual=macs,
-            counts={("vector", "op", "full"): fused} if fused else {},
-            detail={
-                "dataflow": s.dataflow.value,
-                "nm": _format(mapping),
-                "tile": f"{t.units}x {t.m}x{t.k}x{t.n} {t.order}",
-            },
-        )
+            try:
+                self._solved[key] = self._solve(problem, goal, op)
+            except NoMapping as error:
+                self._solved[key] = error
+        found = self._solved[key]
+        if isinstance(found, NoMapping):
+            raise found
+        return found
+
+    def _tensor_bits(self, name: str) -> int:
+        return self._bits(self.graph.tensors[name])
 
     def _accept(self, problem: Problem, op: Op) -> Accept | None:
         layout = self.layout
@@ -340,6 +437,11 @@ class _GraphMapper:
     def _bits(self, spec: TensorSpec) -> int:
         """Return the bits of a tensor as the machine stores it; wide tensors stay wide."""
         return spec.size * (spec.bits if spec.bits > 16 else self.arch.operand_bits)
+
+
+def _unplanned(program: Program, kept: Kept) -> Program:
+    """Return a program without its plan if tensors of it have no place in memory."""
+    return program if kept == Kept() else (*program[:2], None)
 
 
 def _scheduled(op: Op, program: Program, **extra: Any) -> OpSchedule:

@@ -116,15 +116,21 @@ def residency(c: Choices) -> Iterator[Row]:
 
 
 def capacity(c: Choices) -> Iterator[Row]:
-    """A tile of every operand, in all its slots, fits its buffer: logarithms of bits add up."""
+    """A tile of every operand, in all its slots, fits its buffer: logarithms of bits add up.
+
+    Activations share theirs with tensors that are kept there.
+    """
     arch = c.arch
     for operand, number in elements(c.problem, c.setting, c.star).items():
+        if operand == "act" and c.problem.kept_in:
+            continue
         logs = factors(c, number)
         assert logs is not None  # no tile is empty
         bits = arch.acc_bits if operand == "out" else arch.operand_bits
         bits += c.setting.index_bits if operand == "weight" else 0
         bits += arch.operand_bits if operand == "out" and c.problem.saved else 0
         size = 8 * getattr(arch, f"{operand}_buffer").capacity_bytes
+        size -= 8 * c.problem.kept_bytes if operand == "act" else 0
         terms = _logs(logs) | {Doubled(operand): math.log(2)}
         yield Row(terms, math.log(size / bits) + MARGIN)
 

@@ -78,7 +78,7 @@ def _transfers(arch: NMArray, s: NMSetting, p: Problem, t: Tiles) -> list[Part]:
         Part(("dram", "read", "full"), bits * number["act"], "act"),
         Part(("weight_buffer", "write", "full"), stored, "weight"),
         Part(("weight_buffer", "write", "metadata"), indices, "weight"),
-        Part(("dram", "write", "full"), bits * number["out"]),
+        Part(("act_buffer" if p.kept_out else "dram", "write", "full"), bits * number["out"]),
     ]
     if p.saved:
         found += [

@@ -52,11 +52,13 @@ def _loops(problem: Problem, shape: TileShape) -> tuple[_Loop, ...]:
 
 
 def _depths(problem: Problem, loops: tuple[_Loop, ...]) -> dict[str, int]:
+    """Return the innermost loop that changes each operand's tile; kept activations have none."""
     return {
         operand: max(
             (d for d, x in enumerate(loops) if x.index in indices and x.count > 1), default=-1
         )
         for operand, indices in problem.indices.items()
+        if not (operand == "act" and problem.kept_in)
     }
 
 
@@ -70,6 +72,9 @@ class GemmProgram:
     holds a prefetch back for a result that is not ready. Results still drain for a while when the
     array is free again, and the store waits for the last of them. A saved tensor that the results
     meet on their way out is loaded with their tile, beside it in the output buffer.
+
+    Activations that are kept in their buffer are not loaded. Results that are kept do not reach
+    memory: the DMA turns them around into the activation buffer, rounded and paced as in a store.
     """
 
     arch: NMArray
@@ -120,7 +125,7 @@ class GemmProgram:
     def _around(self, level: int, sizes: Sizes, body: Block) -> Block:
         """Wrap one iteration of `level` in the buffers that change with it."""
         for operand in ("out", "weight", "act"):
-            if self.depth[operand] != level:
+            if self.depth.get(operand) != level:
                 continue
             if operand == "out":
                 saved = (self._load_saved(sizes),) if self.problem.saved else ()
@@ -216,10 +221,12 @@ class GemmProgram:
         )
 
     def _store(self, sizes: Sizes) -> Step:
+        """Return the step that empties an output tile: into memory, or into the next's buffer."""
         bits = self._stored_bits(sizes)
         outputs = bits // self.arch.operand_bits
         buffers = ("out", "saved") if self.problem.saved else ("out",)
         read = bits if self.problem.saved else 0
+        target = "act_buffer" if self.problem.kept_out else "dram"
         return Step(
             unit=Unit.DMA,
             label="store",
@@ -228,7 +235,7 @@ class GemmProgram:
             releases=tuple(f"{name}.free" for name in buffers),
             counts={
                 ("out_buffer", "read", "full"): self.arch.acc_bits * outputs + read,
-                ("dram", "write", "full"): bits,
+                (target, "write", "full"): bits,
             },
         )
 

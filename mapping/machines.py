@@ -25,28 +25,37 @@ class Simulated:
     result: Result
 
 
+def _check_fuses(arch: Accelerator, fuse: bool) -> None:
+    """Raise ValueError if operators are to be fused on a machine that cannot."""
+    if fuse and not isinstance(arch, NMArray):
+        raise ValueError(f"{type(arch).__name__} does not fuse operators; NMArray does")
+
+
 def map_graph(
     graph: WorkloadGraph,
     arch: Accelerator,
     *,
     mapper: str = "exhaustive",
     objective: str | Objective = Objective.CYCLES,
+    fuse: bool = False,
     cache: Cache | None = None,
     seed: int = 0,
     on_op: Callable[[str], None] | None = None,
 ) -> MapperResult:
     """Return every operator of `graph` mapped onto `arch` at the least cost under `objective`.
 
-    Problems whose proved optimum `cache` holds are not solved again. Where time depends on where
-    zeros are, structures are drawn from `seed`. `on_op` is called with each operator's name when
-    it is mapped. Raises ValueError for an unknown mapper or objective and for a DspChain, and
-    NoMapping for an operator that fits no buffer.
+    With `fuse` tensors between operators of an N:M array may stay on chip. Problems that `cache`
+    holds are not solved again. Where time depends on where zeros are, structures are drawn from
+    `seed`. `on_op` is called with each operator's name when it is mapped. Raises ValueError for an
+    unknown mapper or objective, for a DspChain, and where nothing can be fused, and NoMapping for
+    an operator that fits no buffer.
     """
+    _check_fuses(arch, fuse)
     if isinstance(arch, DspChain):
         raise ValueError("A DspChain compiles decoders one way: simulate the graph itself")
     if isinstance(arch, NMArray):
         return nm_array.map_graph(
-            graph, arch, mapper=mapper, objective=objective, cache=cache, on_op=on_op
+            graph, arch, mapper=mapper, objective=objective, fuse=fuse, cache=cache, on_op=on_op
         )
     if isinstance(arch, PEGrid):
         return pe_grid.map_graph(
@@ -61,6 +70,7 @@ def simulate_graph(
     *,
     mapper: str = "exhaustive",
     objective: str | Objective = Objective.CYCLES,
+    fuse: bool = False,
     cache: Cache | None = None,
     compress: bool = True,
     seed: int = 0,
@@ -72,6 +82,7 @@ def simulate_graph(
     with is compressed as it was. A DspChain compiles a decoder one way: every mapper and objective
     finds the same, at a cost in cycles.
     """
+    _check_fuses(arch, fuse)
     if isinstance(arch, DspChain):
         if mapper not in nm_array.MAPPERS:
             raise ValueError(f"Unknown mapper {mapper!r}; known: {', '.join(nm_array.MAPPERS)}")
@@ -82,7 +93,14 @@ def simulate_graph(
                 on_op(op.name)
         return Simulated(mapped=done.mapped, result=done.result)
     mapped = map_graph(
-        graph, arch, mapper=mapper, objective=objective, cache=cache, seed=seed, on_op=on_op
+        graph,
+        arch,
+        mapper=mapper,
+        objective=objective,
+        fuse=fuse,
+        cache=cache,
+        seed=seed,
+        on_op=on_op,
     )
     return Simulated(mapped=mapped, result=simulate(mapped.schedule, arch, seed=seed))
 

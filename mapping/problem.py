@@ -84,6 +84,8 @@ class Problem(Spec):
     select: bool = False  # stored dense: SORE compresses on the way to the buffer
     turned: bool = False  # selected along the axis that memory stores contiguously
     saved: bool = False  # results meet a tensor of their own shape on the way out
+    kept_in: int = 0  # bits of the activations that are in their buffer, 0: tiles are loaded
+    kept_out: int = 0  # bits of the results that stay in the activation buffer, 0: they are stored
 
     def __post_init__(self) -> None:
         # A 1 x 1 window over contiguous pixels is a plain product: no rows, no halo.
@@ -156,6 +158,8 @@ class Problem(Spec):
             window_use=self.window_use,
             compressed=(self.pack_channels, self.pack_channels * groups),
             saved=self.saved,
+            kept_in=self.kept_in,
+            kept_out=self.kept_out,
         )
 
     @property
@@ -164,6 +168,11 @@ class Problem(Spec):
         if self.window is None or self.gemm.groups == 1 or self.rowed != "m":
             return 0
         return self.gemm.k if self._use is WindowUse.SCATTER else self.window.channels
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of the activation buffer that tensors kept on chip take."""
+        return -(-self.kept_in // 8) - (-self.kept_out // 8)
 
     @property
     def whole(self) -> TileShape:

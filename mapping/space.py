@@ -357,9 +357,10 @@ def _bytes(arch: NMArray, s: NMSetting, elements: Ints, operand: str) -> Ints:
 
 
 def elements(p: Problem, s: NMSetting, t: Tiles) -> dict[str, Ints]:
-    """Return the elements of a full tile of each operand."""
+    """Return the elements of a full tile of each operand in its buffer, kept tensors apart."""
+    act = p.act_elements(t.units, t.m, t.k)
     return {
-        "act": p.act_elements(t.units, t.m, t.k),
+        "act": np.zeros_like(act) if p.kept_in else act,
         "weight": p.weight_values(s, t.units, t.k, t.n),
         "out": p.out_elements(t.units, t.m, t.n),
     }
@@ -391,28 +392,41 @@ def _summed(extent: int, size: Ints, per_tile: Callable[[Ints], Ints]) -> Ints:
 
 
 def moved(p: Problem, s: NMSetting, t: Tiles) -> dict[str, Ints]:
-    """Return the elements each operand moves, never more than it will, repeated fetches apart."""
-    one = np.ones_like(t.m)
-    each = p.units * one
-    least_m = p.row if p.rowed == "m" else 1
-    if p.rowed == "k":
-        act = _summed(p.gemm.k, t.k, lambda k: p.act_elements(each, t.m, np.maximum(k, p.row)))
-    else:
-        # Windows depend on m alone; a plain product's elements add up to the whole.
-        k = np.full_like(t.k, p.gemm.k)
-        act = _summed(p.unit_m, t.m, lambda m: p.act_elements(each, np.maximum(m, least_m), k))
-    if p.rowed == "n":
-        out = _summed(p.gemm.n, t.n, lambda n: p.stored_elements(each, t.m, np.maximum(n, p.row)))
-    else:
-        n = np.full_like(t.n, p.gemm.n)
-        out = _summed(p.unit_m, t.m, lambda m: p.stored_elements(each, np.maximum(m, least_m), n))
-    weight = p.weight_values(s, p.units, p.gemm.k, p.gemm.n) * one
-    found = {"act": act, "weight": weight, "out": out}
+    """Return the elements the DMA moves of each operand, repeated fetches apart.
+
+    They are never more than it will move. Kept activations do not move, kept results do: into
+    another buffer.
+    """
+    none, out = np.zeros_like(t.m), _results(p, t)
+    found = {
+        "act": none if p.kept_in else _fetched(p, t),
+        "weight": none + p.weight_values(s, p.units, p.gemm.k, p.gemm.n),
+        "out": out,
+    }
     return found | ({"saved": out} if p.saved else {})
 
 
+def _fetched(p: Problem, t: Tiles) -> Ints:
+    """Return the activations of all tiles, never more than there are."""
+    each = np.full_like(t.m, p.units)
+    if p.rowed == "k":
+        return _summed(p.gemm.k, t.k, lambda k: p.act_elements(each, t.m, np.maximum(k, p.row)))
+    # Windows depend on m alone; a plain product's elements add up to the whole.
+    k, least_m = np.full_like(t.k, p.gemm.k), p.row if p.rowed == "m" else 1
+    return _summed(p.unit_m, t.m, lambda m: p.act_elements(each, np.maximum(m, least_m), k))
+
+
+def _results(p: Problem, t: Tiles) -> Ints:
+    """Return the results that leave the output buffer, never more than will."""
+    each = np.full_like(t.m, p.units)
+    if p.rowed == "n":
+        return _summed(p.gemm.n, t.n, lambda n: p.stored_elements(each, t.m, np.maximum(n, p.row)))
+    n, least_m = np.full_like(t.n, p.gemm.n), p.row if p.rowed == "m" else 1
+    return _summed(p.unit_m, t.m, lambda m: p.stored_elements(each, np.maximum(m, least_m), n))
+
+
 def _traffic(arch: NMArray, p: Problem, s: NMSetting, t: Tiles) -> Ints:
-    """Return the bytes each candidate moves to and from memory, never more than it will."""
+    """Return the bytes the DMA moves for each candidate, never more than it will."""
     total = np.zeros_like(t.m)
     for operand, number in moved(p, s, t).items():
         bits = arch.operand_bits + (s.index_bits if operand == "weight" else 0)
@@ -422,7 +436,10 @@ def _traffic(arch: NMArray, p: Problem, s: NMSetting, t: Tiles) -> Ints:
 
 
 def _needs(arch: NMArray, p: Problem, s: NMSetting, t: Tiles) -> dict[str, Ints]:
-    """Return the buffer bytes needed: a tile, twice where the operand is fetched repeatedly."""
+    """Return the buffer bytes needed: a tile, twice where the operand is fetched repeatedly.
+
+    Kept tensors lie in the activation buffer as a whole.
+    """
     counts = trip_counts(t)
     needs = {}
     for operand, number in elements(p, s, t).items():
@@ -433,6 +450,7 @@ def _needs(arch: NMArray, p: Problem, s: NMSetting, t: Tiles) -> dict[str, Ints]
         elif p.saved:
             size = size + _bytes(arch, s, number, "saved")
         needs[f"{operand}_buffer"] = size * (1 + moves)
+    needs["act_buffer"] = needs["act_buffer"] + p.kept_bytes
     return needs
 
 
@@ -469,12 +487,13 @@ def _least_moved(p: Problem) -> tuple[int, int, int]:
     w = p.whole
     rows = {"m": w.m, "n": w.n, p.rowed: p.row}
     cuts = w.m // rows["m"] * (w.n // rows["n"])
-    results = (
+    stored = (
         p.stored_elements(w.units, w.m, w.n),
         p.stored_elements(w.units, rows["m"], rows["n"]) * cuts,
     )
     columns = w.n if p.shared_weights else w.units * w.n
-    return p.act_elements(w.units, w.m, w.k), columns, min(results)
+    act = 0 if p.kept_in else p.act_elements(w.units, w.m, w.k)
+    return act, columns, min(stored)
 
 
 @lru_cache(maxsize=4096)

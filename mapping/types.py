@@ -8,7 +8,7 @@ from simulator.nm_tile import NMSetting
 from simulator.schedule import Schedule
 from workloads.canonical import Spec
 
-__all__ = ["MapperResult", "Mapping", "NoMapping"]
+__all__ = ["Fusion", "MapperResult", "Mapping", "NoMapping"]
 
 
 class NoMapping(ValueError):
@@ -35,11 +35,21 @@ class Mapping(Spec):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Fusion(Spec):
+    """Operators by chain, a proved bound over all choices of chains, and the cost without any."""
+
+    chains: tuple[tuple[str, ...], ...]
+    bound: Number
+    unfused: Number | None  # None if some operator only fits fused
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MapperResult(Spec):
     """A mapped workload: its schedule, the choice per GEMM, and the proof's figures.
 
     op_costs and op_bounds are of all executions of each operator of the schedule, in the
-    objective's unit; cost and bound are their sums; gap = (cost - bound) / cost.
+    objective's unit; cost and bound are their sums; gap = (cost - bound) / cost. Of a fused
+    workload `fused` says which chains keep their tensors on chip, and what they were chosen over.
     """
 
     schedule: Schedule
@@ -50,6 +60,7 @@ class MapperResult(Spec):
     op_bounds: tuple[Number, ...]
     considered: int
     seconds: float = field(compare=False)
+    fused: Fusion | None = None
 
     @property
     def cost(self) -> Number:
@@ -59,7 +70,7 @@ class MapperResult(Spec):
     @property
     def bound(self) -> Number:
         """Proved lower bound on the cost of every mapping of the whole run in the space."""
-        return sum(self.op_bounds)
+        return self.fused.bound if self.fused else sum(self.op_bounds)
 
     @property
     def gap(self) -> float:

@@ -250,15 +250,20 @@ def _exported(
         verilog=directory / f"{name}.v", parameters=directory / f"{name}.json", module=name
     )
     texts = [(paths.verilog, text), (paths.parameters, _parameters_text(params, name, signature))]
-    directory.mkdir(parents=True, exist_ok=True)
-    _write(texts)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        _write(texts)
+    except OSError as error:
+        why = error.strerror
+        raise ValueError(f"Folder {str(directory)!r} cannot be written: {why}") from error
     return paths
 
 
 def export(params: UnitParams, directory: Path) -> ExportPaths:
     """Write the unit's Verilog and, beside it, its parameters and ports as JSON.
 
-    Creates `directory` if needed; files of the same parameters are replaced.
+    Creates `directory` if needed; files of the same parameters are replaced. Raises ValueError if
+    it cannot be written.
     """
     signature = wiring.Signature(unit_ports(params))
     return _exported(params, directory, module_name(params), verilog_text(params), signature)
@@ -268,7 +273,7 @@ def export_machine(arch: NMArray, directory: Path) -> ExportPaths:
     """Write the whole machine's Verilog, an AXI4 master, and its parameters and ports as JSON.
 
     Creates `directory` if needed; files of the same parameters are replaced. Raises ValueError for
-    parameters that no machine can be built from.
+    parameters that no machine can be built from, and if the folder cannot be written.
     """
     check_machine(arch)
     name, digest = machine_name(arch), arch.digest()

@@ -68,7 +68,8 @@ class Stream(Spec):
 
     A granule is the least that can be worked on alone: an element, a softmax row, M rows of a
     weight. `ops` are element operations of the vector unit, elements of WUVE, or whole groups of
-    `group` values of which SORE keeps `kept`; `latency` comes on top of the unit's own.
+    `group` values of which SORE keeps `kept`; `latency` comes on top of the unit's own. Tensors
+    whose roles are `resident` lie in the activation buffer and do not move.
     """
 
     reads: tuple[Flow, ...]
@@ -79,6 +80,17 @@ class Stream(Spec):
     kept: int = 1
     group: int = 1
     latency: int = 0
+    resident: tuple[str, ...] = ()
+
+    @property
+    def loads(self) -> tuple[Flow, ...]:
+        """Tensors that come from memory."""
+        return tuple(flow for flow in self.reads if flow.role not in self.resident)
+
+    @property
+    def stores(self) -> tuple[Flow, ...]:
+        """Tensors that go to memory."""
+        return tuple(flow for flow in self.writes if flow.role not in self.resident)
 
     @property
     def ops_per_granule(self) -> int:
@@ -96,19 +108,21 @@ class Chunk(Spec):
 
     @property
     def reads(self) -> tuple[int, ...]:
-        """Bits of each transfer in."""
-        return tuple(
-            self.granules * f.granule_bits + (0 if self.start else self._rest(f))
-            for f in self.stream.reads
-        )
+        """Bits of each tensor in."""
+        return tuple(map(self.read, self.stream.reads))
 
     @property
     def writes(self) -> tuple[int, ...]:
-        """Bits of each transfer out."""
-        return tuple(
-            self.granules * f.granule_bits + (self._rest(f) if self._is_last else 0)
-            for f in self.stream.writes
-        )
+        """Bits of each tensor out."""
+        return tuple(map(self.written, self.stream.writes))
+
+    def read(self, flow: Flow) -> int:
+        """Return the bits read of one tensor."""
+        return self.granules * flow.granule_bits + (0 if self.start else self._rest(flow))
+
+    def written(self, flow: Flow) -> int:
+        """Return the bits written of one tensor."""
+        return self.granules * flow.granule_bits + (self._rest(flow) if self._is_last else 0)
 
     @property
     def ops(self) -> int:

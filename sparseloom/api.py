@@ -64,6 +64,7 @@ def map(
     *,
     mapper: str = "exhaustive",
     objective: str = "cycles",
+    fuse: bool = False,
     cache: str | Path | None = None,
     seed: int = 0,
     on_op: Callable[[str], None] | None = None,
@@ -72,6 +73,7 @@ def map(
 
     Mappers: exhaustive and integer prove the least cost in their space, greedy is a fast
     baseline. Objectives: cycles, energy (J), edp (J s, summed over operators) and dram_bytes.
+    With `fuse` tensors between operators may stay on chip: a larger space, of N:M arrays only.
     Proved choices are kept in the folder `cache`, if one is given. Where time depends on where
     zeros are, structures are drawn from `seed`. `on_op` is called with each operator's name when
     it is mapped. Raises ValueError for an unknown mapper or objective and for an operator that
@@ -86,6 +88,7 @@ def map(
         load_arch(arch),
         mapper=mapper,
         objective=objective,
+        fuse=fuse,
         cache=_kept(cache),
         seed=seed,
         on_op=on_op,
@@ -102,14 +105,15 @@ def simulate(
     *,
     mapper: str = "exhaustive",
     objective: str = "cycles",
+    fuse: bool = False,
     cache: str | Path | None = None,
     seed: int = 0,
 ) -> Result:
     """Return the exact cycles and counted events of a workload, mapping it first if needed.
 
-    mapper, objective and cache are those of `map`. On a DspChain a dense graph of the preset's
-    published model runs compressed as published; with `compression=None` on the machine it runs
-    dense.
+    mapper, objective, fuse and cache are those of `map`. On a DspChain a dense graph of the
+    preset's published model runs compressed as published; with `compression=None` on the machine
+    it runs dense.
     """
     machine = load_arch(arch)
     match workload:
@@ -119,6 +123,7 @@ def simulate(
                 machine,
                 mapper=mapper,
                 objective=objective,
+                fuse=fuse,
                 cache=_kept(cache),
                 seed=seed,
             ).result

@@ -99,6 +99,9 @@ Mapper = Annotated[
 Objective = Annotated[
     str, typer.Option(help="What mappings minimise: cycles, energy, edp or dram_bytes.")
 ]
+Fuse = Annotated[
+    bool, typer.Option("--fuse", help="Also let tensors between operators stay on chip.")
+]
 
 
 class Engine(StrEnum):
@@ -171,6 +174,7 @@ def run(
     method: Method = None,
     mapper: Mapper = "exhaustive",
     objective: Objective = "cycles",
+    fuse: Fuse = False,
     seed: Seed = 0,
     out: Annotated[
         Path | None, typer.Option(help="Write result.json and report.html into this folder.")
@@ -194,6 +198,7 @@ def run(
         method=method,
         mapper=mapper,
         objective=objective,
+        fuse=fuse,
         seed=seed,
         batch=batch,
         prefill=prefill,
@@ -231,6 +236,7 @@ def map_(
     arch: Arch,
     mapper: Mapper = "exhaustive",
     objective: Objective = "cycles",
+    fuse: Fuse = False,
     sparsity: Sparsity = None,
     batch: Batch = None,
     prefill: Prefill = None,
@@ -261,6 +267,7 @@ def map_(
             arch=arch,
             mapper=mapper,
             objective=objective,
+            fuse=fuse,
             sparsity=sparsity,
             memory=memory,
             first_layer=first_layer,
@@ -310,6 +317,7 @@ def explain(
 ) -> None:
     """Say where the cycles go, which dataflow won, and why zeros did not buy more."""
     from sparseloom.explanation import explain as explain_run
+    from sparseloom.progress import progress
 
     done = _execute(
         source,
@@ -327,7 +335,8 @@ def explain(
         length=length,
         inputs=_shapes(inputs),
     )
-    explanation = explain_run(done)
+    with progress("explaining"):
+        explanation = explain_run(done)
     if as_json:
         _print_json(explanation.to_json())
         return
@@ -462,16 +471,25 @@ def rtl(
     as_json: AsJson = False,
 ) -> None:
     """Write Verilog and parameters of the machine's units: array or grid, and what goes with it."""
-    from rtl.export import export, export_machine, units
+    from rtl.export import export, export_machine, unit_name, units
     from simulator.arch import NMArray
-    from simulator.arch.accelerator import with_rtl
+    from simulator.arch.accelerator import kind, with_rtl
     from simulator.arch.load import load_arch
+    from sparseloom.outputs import check_folder
+    from sparseloom.progress import progress
 
-    params = with_rtl(load_arch(arch))
+    check_folder(out)  # before the work, not after it
+    params = with_rtl(load_arch(arch), arch)
     if machine and not isinstance(params, NMArray):
-        raise ValueError(f"Only an nm_array has a whole machine, not a {type(params).__name__}")
-    whole = [export_machine(params, out)] if machine and isinstance(params, NMArray) else []
-    done = [*(export(unit, out) for unit in units(params)), *whole]
+        raise ValueError(f"Only an nm_array has a whole machine; {arch} is a {kind(params)}")
+    done = []
+    with progress("exporting") as step:
+        # The whole machine first: it may be refused.
+        whole = [export_machine(params, out)] if machine and isinstance(params, NMArray) else []
+        for unit in units(params):
+            done.append(export(unit, out))
+            step(unit_name(unit))
+    done += whole
     files = [str(file) for paths in done for file in (paths.verilog, paths.parameters)]
     if as_json:
         _print_json(
@@ -507,7 +525,7 @@ def cosim(
 
     with progress("co-simulating", points) as step:
         found = cosimulate(
-            with_rtl(load_arch(arch)),
+            with_rtl(load_arch(arch), arch),
             points=points,
             seed=seed,
             engine=engine.value,
@@ -539,15 +557,31 @@ def cosim(
         raise typer.Exit(1)
 
 
-@app.command()
+REPRODUCED: Final = {
+    "scale-sim": "folds of dense arrays and AlexNet's first layer: SCALE-Sim",
+    "eyeriss-v2": "a PE that skips both operands' zeros: Sparseloop's ground truth",
+    "sigma-tpu": "SIGMA and a 128 x 128 TPU: TeAAL's baselines",
+    "tensor-cores": "sparse tensor cores and DSTC: Sparseloop",
+    "sat": "N:M training, average of five networks: SAT",
+    "flightllm": "LLaMA-2-7B on sparse DSP chains: FlightLLM",
+}
+"""The sections of `reproduce`, which load when they run."""
+
+_SECTIONS: Final = "\n".join(f"  {name:<14}{what}" for name, what in REPRODUCED.items())
+
+
+@app.command(
+    help="Show published figures beside ours: error, source, and why where they do not match."
+    f"\n\n\b\nSections:\n{_SECTIONS}"
+)
 def reproduce(
     sections: Annotated[
         list[str] | None,
-        typer.Argument(help="Sources, such as sat; all if left out.", show_default=False),
+        typer.Argument(help="Sections, such as sat; all if left out.", show_default=False),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show published figures beside ours: error, source, and why where they do not match."""
+    """Show published figures beside ours."""
     from sparseloom.progress import progress
     from sparseloom.reproduce import reproduce as execute
 

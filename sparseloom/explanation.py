@@ -6,11 +6,11 @@ from typing import Any, Final
 
 from cost_models import machine_roofline, roofline
 from mapping import NoMapping, map_graph
-from simulator.arch import Dataflow, DspChain, NMArray
+from simulator.arch import Dataflow, NMArray
 from simulator.result import STALLS
-from sparseloom.ablation import Optimisation, ablate, ablate_decoder
+from sparseloom.ablation import Optimisation, ablate
 from sparseloom.runs import Run
-from sparseloom.schema import CAUSES, SHORTFALLS
+from sparseloom.schema import CAUSES, SHORTFALLS, at_work
 from workloads.canonical import Spec
 
 __all__ = ["Explanation", "OpStory", "explain"]
@@ -50,7 +50,7 @@ class OpStory(Spec):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation(Spec):
-    """A run in words and numbers; `optimisations` are those of a decoder or a training step."""
+    """A run in words and numbers; an array's `optimisations` are given if the run trains."""
 
     workload: str
     arch: str
@@ -218,12 +218,11 @@ def explain(run: Run) -> Explanation:
 
 
 def _optimisations(run: Run) -> tuple[Optimisation, ...]:
-    cycles = run.result.cycles
-    if isinstance(run.arch, DspChain):
-        return ablate_decoder(run.graph, run.arch, cycles, compress=run.result.detail["compressed"])
-    if run.method and isinstance(run.arch, NMArray):
-        return ablate(run.graph, run.arch, cycles)
-    return ()
+    if isinstance(run.arch, NMArray) and not run.method:
+        return ()
+    compress = bool(run.result.detail.get("compressed"))
+    seed = run.result.provenance.seed
+    return ablate(run.graph, run.arch, run.result.cycles, compress=compress, seed=seed)
 
 
 def _whole_lost(run: Run, density: float) -> Lost:
@@ -238,7 +237,8 @@ def _whole_lost(run: Run, density: float) -> Lost:
 def _sentences(run: Run, ops: tuple[OpStory, ...], density: float, lost: Lost) -> tuple[str, ...]:
     cause, cycles, share = run.result.bottlenecks()[0]
     of = f"{cycles:,} of {run.result.cycles:,} cycles ({share:.0%})"
-    out = [f"The largest part of the run, {of}, is {CAUSES[cause]}."]
+    what = at_work(cause, cycles, run.result.macs_effectual, run.arch.peak_macs_per_cycle)
+    out = [f"The largest part of the run, {of}, is {what}."]
     placed = [op for op in ops if op.roof]
     under = sum(op.cycles for op in placed if op.roof == "bandwidth")
     total = sum(op.cycles for op in placed)

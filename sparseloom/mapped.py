@@ -18,6 +18,7 @@ def mapped_document(
     arch: str | Path,
     mapper: str = "exhaustive",
     objective: str = "cycles",
+    fuse: bool = False,
     sparsity: str | Sparsity | None = None,
     memory: str | None = None,
     first_layer: bool = False,
@@ -30,7 +31,8 @@ def mapped_document(
 ) -> dict[str, Any]:
     """Load, sparsify and map `source` on `arch`; return the choices and how good they are.
 
-    cost and bound are of the whole run, in `unit`. Proved choices are kept in the folder `cache`.
+    cost and bound are of the whole run, in `unit`; with `fuse` the document has the chains that are
+    `fused`. Proved choices are kept in the folder `cache`.
     The other arguments are those of `run`.
     """
     machine, arch_name = named_arch(arch, memory)
@@ -43,6 +45,7 @@ def mapped_document(
         machine,
         mapper=mapper,
         objective=objective,
+        fuse=fuse,
         cache=Cache(cache),
         seed=seed,
         on_op=on_op,
@@ -59,9 +62,17 @@ def mapped_document(
         "gap": found.gap,
         "considered": found.considered,
         "seconds": found.seconds,
+        **({"fused": _fused(found)} if fuse else {}),
         "ops": _ops(found),
         "notes": list(found.schedule.notes),
     }
+
+
+def _fused(found: MapperResult) -> dict[str, Any]:
+    """Return the chains whose tensors stay on chip, and the cost without any."""
+    if found.fused is None:
+        return {"chains": [], "unfused": found.cost}
+    return {"chains": [list(chain) for chain in found.fused.chains], "unfused": found.fused.unfused}
 
 
 def _ops(found: MapperResult) -> list[dict[str, Any]]:

@@ -179,13 +179,15 @@ def run(
     method: str | None = None,
     mapper: str = "exhaustive",
     objective: str = "cycles",
+    fuse: bool = False,
     seed: int = 0,
     on_op: OnOp | None = None,
     **options: Any,
 ) -> Run:
     """Load, sparsify, map, simulate and price `source` on `arch`.
 
-    Every operator is mapped by `mapper` at the least cost under `objective`.
+    Every operator is mapped by `mapper` at the least cost under `objective`; with `fuse` tensors
+    between operators may stay on chip.
 
     With phase="train" the workload is one training step by `method` (dense, sr-ste, sdgp or
     bdwp; bdwp by default, dense if the weights are), and its dense baseline is method dense.
@@ -208,6 +210,7 @@ def run(
     chosen: dict[str, Any] = {
         "mapper": mapper,
         "objective": objective,
+        "fuse": fuse,
         "seed": seed,
         "on_op": on_op,
     }

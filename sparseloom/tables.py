@@ -126,7 +126,7 @@ def ops_table(document: Mapping[str, Any], top: int) -> "Table":
     ops = document["ops"]
     chosen = sorted(range(len(ops)), key=lambda i: (-ops[i]["cycles"], i))[:top]
     beside = "baseline_cycles" in document
-    columns = [("operator", "left"), ("kind", "left"), ("cycles", "right"), ("share", "right")]
+    columns = [("operator", "fold"), ("kind", "left"), ("cycles", "right"), ("share", "right")]
     columns += [("speed-up", "right")] if beside else []
     sides = SIDES if two_sided(document) else ()
     columns += [(name, "right") for name, _ in sides]
@@ -163,7 +163,18 @@ def mapped_lines(document: Mapping[str, Any]) -> list[str]:
         f"{d['workload']} on {d['arch']}, weights {d['sparsity']}, mapper {d['mapper']}",
         f"{d['objective']}: {cost}, {gap}",
         f"{d['considered']:,} candidates in {d['seconds']:.2f} s",
+        *_fused_lines(d),
     ]
+
+
+def _fused_lines(document: Mapping[str, Any]) -> list[str]:
+    fused = document.get("fused")
+    if not fused:
+        return []
+    kept = sum(len(chain) - 1 for chain in fused["chains"])
+    unfused = "nothing" if fused["unfused"] is None else _cost(fused["unfused"], document["unit"])
+    lines = [f"{kept} tensors stay on chip, in {len(fused['chains'])} chains; unfused: {unfused}"]
+    return [*lines, *(f"  {' -> '.join(chain)}" for chain in fused["chains"])]
 
 
 def mapped_table(document: Mapping[str, Any], top: int) -> "Table":
@@ -266,7 +277,7 @@ def _cell(value: "Cell") -> str:
 def study_table(found: "StudyTable") -> "Table":
     """Return one table of a study."""
     texts = [
-        "left" if all(isinstance(row[i], str) for row in found.rows) else "right"
+        "fold" if all(isinstance(row[i], str) for row in found.rows) else "right"
         for i in range(len(found.columns))
     ]
     table = _table(found.title, list(zip(found.columns, texts, strict=True)))
@@ -331,13 +342,16 @@ def _saved(d: Mapping[str, Any]) -> "Table":
 
 
 def _front(d: Mapping[str, Any]) -> "Table":
-    shown = d["front"][:FRONT_ROWS]
-    more = f", the fastest {len(shown)}" if len(shown) < len(d["front"]) else ""
-    title = f"Pareto front: {len(d['front'])} of {d['candidates']} candidates{more}"
-    takes = list(d["reference"]["takes"])
-    table = _table(title, [("", "fold"), *((n, "right") for n in ("cycles", "J", *takes, "fits"))])
+    """Return the fastest of the front that fit; what all take alike has no column."""
+    fitting = [m for m in d["front"] if not m["lacks"]]
+    shown = fitting[:FRONT_ROWS]
+    more = f", the fastest {len(shown)} of these" if len(shown) < len(fitting) else ""
+    title = (
+        f"Pareto front: {len(d['front'])} of {d['candidates']} candidates, {len(fitting)} fit{more}"
+    )
+    takes = [n for n in d["reference"]["takes"] if len({m["takes"][n] for m in fitting}) > 1]
+    table = _table(title, [("", "fold"), *((n, "right") for n in ("cycles", "energy", *takes))])
     for m in shown:
         costs = (_amount(m["takes"][name]) for name in takes)
-        fits = "no" if m["lacks"] else "yes"
-        table.add_row(m["name"], f"{m['cycles']:,}", f"{m['energy_j']:.3g}", *costs, fits)
+        table.add_row(m["name"], f"{m['cycles']:,}", si(m["energy_j"], "J"), *costs)
     return table

@@ -89,6 +89,14 @@ def test_recorded_run_prints_what_the_readme_says(capsys):
     assert numbers(printed) == pytest.approx(numbers(said), rel=0.01)
 
 
+@pytest.mark.slow
+def test_design_command_prints_what_the_readme_says(capsys, tmp_path):
+    """The built-in design is at least as fast as the paper's array, and says why."""
+    (command,) = re.findall(r"^    sparseloom (place sat-design .*)$", README, flags=re.M)
+    assert invoke(command.replace("points.db", str(tmp_path / "points.db")).split()) == 0
+    assert lines(capsys.readouterr().out) == lines(block("console", 6))
+
+
 def test_machine_table_names_every_preset():
     rows = re.findall(r"^\| (`.*?) \| `(\w+)`", README, flags=re.M)
     found = {name: kind for names, kind in rows for name in re.findall(r"`([\w-]+)`", names)}

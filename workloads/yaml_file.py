@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
 
 import yaml
 
+from workloads.paths import absence
+
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
@@ -176,10 +178,8 @@ def parse_yaml(text: str, name: str) -> YamlFile:
 def read_yaml(path: Path, name: str | None = None) -> YamlFile:
     """Return the content of a file. Raises ValueError, naming it, if it is missing or not YAML."""
     name = name or str(path)
-    if path.is_dir():
-        raise ValueError(f"{name!r} is a folder, not a YAML file")
-    if not path.is_file():
-        raise ValueError(f"File {name!r} does not exist")
+    if why := absence(path):
+        raise ValueError(f"File {name!r} {why}")
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:

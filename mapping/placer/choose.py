@@ -121,7 +121,9 @@ def choose(
     everyone = tuple(candidates)
     known = {c.name: c for c in everyone if not shortages(c, budget)}
     if not known:
-        raise InfeasiblePlacement("Every candidate", budget.name, nearest(everyone, budget))
+        raise InfeasiblePlacement(
+            "Even the nearest candidate", budget.name, nearest(everyone, budget)
+        )
     # Cycles are too large for a solver's tolerances as they are.
     scale = max(candidate.total for candidate in known.values()) or 1
     model = build(known, budget, most, scale)

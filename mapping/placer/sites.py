@@ -15,7 +15,7 @@ from mapping.placer.device import Column, Device, Granularity, Resource
 from mapping.placer.infeasible import InfeasiblePlacement, Shortage
 from mapping.placer.model import Model, Row, Variable
 from mapping.placer.problem import Chain, Net, Objective, Placement, Spot, Status
-from mapping.placer.solver import Solution, solve
+from mapping.placer.solver import SLACK, Solution, solve
 from workloads.canonical import Spec
 
 __all__ = ["Part", "SitesProblem", "place_sites"]
@@ -272,7 +272,7 @@ def place_sites(
 def _whole(solution: Solution) -> bool:
     """Whether there is a solution, and no part of it is split: at a proved optimum none is."""
     return bool(solution.values) and all(
-        abs(value - round(value)) < 1e-5 for value in solution.values.values()
+        abs(value - round(value)) <= SLACK for value in solution.values.values()
     )
 
 

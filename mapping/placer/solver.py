@@ -12,7 +12,7 @@ from typing import Any, Final
 from mapping.placer.model import Model, Row
 from mapping.placer.problem import Status
 
-__all__ = ["SOLVERS", "Solution", "solve"]
+__all__ = ["SLACK", "SOLVERS", "Solution", "solve"]
 
 SOLVERS: Final = ("highs", "cbc")
 """HiGHS is the faster on programs of every size measured (benchmarks/place.py)."""
@@ -77,9 +77,10 @@ def solve(
 
 
 def _holds(model: Model, values: Mapping[Hashable, float]) -> bool:
-    """Whether rows and bounds are kept: where time ends a linear program, its values may not be."""
+    """Whether rows and variables are kept: where time ends a program, its values may not be."""
     kept = all(
         v.low - SLACK <= values[key] <= (values[key] if v.high is None else v.high) + SLACK
+        and not (v.integer and abs(values[key] - round(values[key])) > SLACK)
         for key, v in model.variables.items()
     )
     sums = ((row, sum(c * values[key] for key, c in row.terms.items())) for row in model.rows)

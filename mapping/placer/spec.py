@@ -11,6 +11,7 @@ from mapping.placer.device import Device, load_device
 from mapping.placer.problem import Caps, Chain, Grid, Net, Objective, Problem, Unit
 from mapping.placer.sites import Part, SitesProblem
 from workloads.canonical import Spec
+from workloads.paths import named
 from workloads.yaml_file import YamlFile, among, read_yaml
 
 __all__ = ["SPECS", "load_problem", "summary"]
@@ -142,7 +143,7 @@ def read_spec(source: str | Path, *, more: Iterable[str] = ()) -> YamlFile:
         return read_yaml(_FOLDER / f"{source}.yaml", str(source))
     if Path(source).suffix not in (".yaml", ".yml"):
         known = among(source, (*SPECS, *more))
-        raise ValueError(f"Unknown placement {str(source)!r}; {known}; or give a .yaml file")
+        raise ValueError(f"Unknown placement {named(source)}; {known}; or give a .yaml file")
     return read_yaml(Path(source))
 
 

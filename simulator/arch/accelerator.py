@@ -16,6 +16,7 @@ __all__ = [
     "Accelerator",
     "ClosedForm",
     "WithRtl",
+    "kind",
     "seconds",
     "with_rtl",
     "without_rtl",
@@ -46,22 +47,30 @@ MACHINES: Final[Mapping[str, type[Accelerator]]] = {
 """Machines by their name in a machine file."""
 
 
+def kind(arch: Accelerator) -> str:
+    """Return what a machine file calls machines like `arch`."""
+    return next(name for name, machine in MACHINES.items() if type(arch) is machine)
+
+
 def without_rtl(arch: Accelerator) -> str | None:
     """Return why `arch` is a model only; None if RTL can be generated of it."""
     if isinstance(arch, PEGrid | FlexDpe):
         return arch.without_rtl
     if isinstance(arch, NMArray):
         return None
-    kinds = ", ".join(name for name, kind in MACHINES.items() if issubclass(kind, WithRtl))
-    return f"{type(arch).__name__} is a model only and has no RTL; {kinds} have"
+    able = ", ".join(name for name, machine in MACHINES.items() if issubclass(machine, WithRtl))
+    return f"a {kind(arch)} is a model only and has no RTL; {able} have"
 
 
-def with_rtl(arch: Accelerator) -> WithRtl:
-    """Return `arch` if RTL can be generated of it; raises ValueError if it is a model only."""
+def with_rtl(arch: Accelerator, name: str) -> WithRtl:
+    """Return `arch` if RTL can be generated of it.
+
+    Raises ValueError, calling it by `name`, if it is a model only.
+    """
     reason = without_rtl(arch)
     if reason is None and isinstance(arch, WithRtl):
         return arch
-    raise ValueError(reason)
+    raise ValueError(f"{name}: {reason}")
 
 
 def seconds(arch: Accelerator, cycles: int) -> float:

@@ -9,8 +9,9 @@ from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar, overload
 
-from simulator.arch.accelerator import MACHINES, Accelerator
+from simulator.arch.accelerator import MACHINES, Accelerator, kind
 from workloads.canonical import Spec
+from workloads.paths import named
 from workloads.yaml_file import YamlFile, among, read_yaml
 
 __all__ = ["PRESETS", "ArchFile", "load_arch", "preset_file", "read_arch_file"]
@@ -49,10 +50,9 @@ def load_arch(source: str | Path | Accelerator, **overrides: Any) -> Accelerator
     Raises ValueError naming file, line and key for anything unknown, mistyped or out of range.
     """
     if isinstance(source, Accelerator):
-        (machine,) = (name for name, kind in MACHINES.items() if type(source) is kind)
         values: dict[str, Any] = _plain(source)
         file = ArchFile(
-            name="arch", machine=machine, summary="", values=values, sources={}, lines={}
+            name="arch", machine=kind(source), summary="", values=values, sources={}, lines={}
         )
     else:
         file = read_arch_file(source)
@@ -82,7 +82,7 @@ def read_arch_file(source: str | Path) -> ArchFile:
     path = Path(source)
     if path.suffix not in (".yaml", ".yml"):
         raise ValueError(
-            f"Unknown arch {str(source)!r}; {among(source, PRESETS, 'known presets')}; "
+            f"Unknown arch {named(source)}; {among(source, PRESETS, 'known presets')}; "
             "or give a .yaml file"
         )
     return _read(path, str(path))

@@ -25,6 +25,9 @@ from sparseloom.sweeps.summary import pareto_front, workload_label
 
 __all__ = ["design"]
 
+_Key = tuple[str, tuple[tuple[str, Any], ...]]
+"""A candidate: its base, and the parameters that it replaces."""
+
 
 def design(
     spec: DesignSpec | str | Path,
@@ -110,9 +113,6 @@ def _simulated(
     named = zip(_names(list(runs)), runs.values(), reasons, strict=True)
     machines = [_machine(name, found) for name, found, reason in named if reason is None]
     return machines, dict(Counter(reason for reason in reasons if reason))
-
-
-_Key = tuple[str, tuple[tuple[str, Any], ...]]
 
 
 def _key(point: Point) -> _Key:

@@ -16,12 +16,13 @@ def draw_front(design: Design, limit: str | None = None) -> "Figure":
 
     Raises ValueError for a limit that no candidate takes of.
     """
-    shown = limit or max(
-        design.budget.limits, key=lambda name: design.choice.used[name] / design.budget.limits[name]
-    )
+    limits, used = design.budget.limits, design.choice.used
+    shown = limit or max(limits, key=lambda name: used[name] / max(limits[name], 1e-9))
     takes = design.reference.candidate.takes
     if shown not in takes:
         raise ValueError(f"Unknown limit {shown!r}; known: {', '.join(takes)}")
+    from matplotlib.ticker import EngFormatter
+
     drawn, axes = figure(8.0, 4.6)
     styles = (
         ("fits", [m for m in design.candidates if not m.lacks], "o", "#0072B2"),
@@ -35,11 +36,13 @@ def draw_front(design: Design, limit: str | None = None) -> "Figure":
             [m.cycles for m in machines],
             s=size, marker=marker, color=colour, label=label,
         )  # fmt: skip
-    if shown in design.budget.limits:
-        axes.axvline(design.budget.limits[shown], color=GREY, linestyle="--", label="limit")
+    if shown in limits:
+        axes.axvline(limits[shown], color=GREY, linestyle="--", label="limit")
     axes.set_xlabel(shown)
     axes.set_ylabel("cycles of all workloads")
     axes.set_ylim(bottom=0)
+    axes.xaxis.set_major_formatter(EngFormatter())
+    axes.yaxis.set_major_formatter(EngFormatter())
     axes.grid(color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
     legend(drawn, 5)

@@ -43,7 +43,7 @@ class Limits(Spec):
         for name in ("bandwidth_bytes_per_s", "power_w"):
             value = getattr(self, name)
             if value is not None and value <= 0:
-                raise ValueError(f"Budget {name} must be above 0, not {value}")
+                raise ValueError(f"Budget {name} must be above 0, not {value:g}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from mapping.dsp.compile import Program
 from mapping.dsp.run import decode_buckets
 from mapping.dsp.timing import Timeline, busy_cycles
 from simulator.arch import DspChain
+from simulator.arch.accelerator import kind
 from simulator.arch.load import load_arch
 from simulator.dsp_isa import Module, count, decode, encode, execute
 from sparseloom.studies.flightllm import BOARD_LENGTH
@@ -71,7 +72,7 @@ def infer(
     """
     machine = load_arch(arch, **overrides)
     if not isinstance(machine, DspChain):
-        raise ValueError(f"An inference study needs a dsp_chain, not a {type(machine).__name__}")
+        raise ValueError(f"An inference study needs a dsp_chain, not a {kind(machine)}")
     graph, percent = build(MODEL, prefill=BOARD_LENGTH, decode=1), 100
     if compress:
         graph, percent, _ = published(machine, graph)

@@ -75,6 +75,9 @@ def instance(seed):
         problem = Problem(gemm=gemm, compressed=compressed)
     objective = list(Objective)[seed % len(Objective)]
     arch, problem = machine(rng), replace(problem, saved=rng.random() < 0.3)
+    if rng.random() < 0.4:  # tensors that stay on chip, and the room they take
+        bits = [int(rng.choice([0, 8, 1200])) for _ in range(2)]
+        problem = replace(problem, kept_in=bits[0], kept_out=bits[1])
     return arch, problem, Goal.of(objective, problem.gemm.macs // 3, 17)
 
 

@@ -135,7 +135,7 @@ def test_a_fraction_where_a_whole_number_is_wanted_is_named(tmp_path):
 
 def test_a_folder_is_no_machine_file(tmp_path):
     (tmp_path / "a.yaml").mkdir()
-    with pytest.raises(ValueError, match=r"a\.yaml' is a folder, not a YAML file"):
+    with pytest.raises(ValueError, match=r"a\.yaml' is a folder, not a file"):
         load_arch(tmp_path / "a.yaml")
 
 

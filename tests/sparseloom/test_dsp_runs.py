@@ -224,7 +224,7 @@ def test_list_shows_the_presets_as_models_only(command):
         (("run", "13b.yaml", "--arch", "u280.yaml"), "the HBM holds 8589934592 B"),
         (("run", "empty.onnx", "--arch", ARCH), "say how many tokens of each"),
         (("run", "empty.onnx", "--arch", ARCH, "--prefill", 4), "empty.onnx: it has no layers"),
-        (("cosim", "--arch", ARCH), "DspChain is a model only and has no RTL"),
+        (("cosim", "--arch", ARCH), "flightllm-vhk158: a dsp_chain is a model only and has no RTL"),
     ],
 )
 def test_bad_input_is_one_sentence(command, tmp_path, arguments, sentence):

@@ -118,6 +118,23 @@ def test_explain_speaks_of_a_grid(command):
     assert "in front of PEs" in out
 
 
+def test_explain_says_what_the_balance_of_features_is_worth(command, tmp_path):
+    """The run without greedy balance is that of a grid that keeps features in order."""
+    arguments = ("resnet9", "--image", 8, "--sparsity", "unstructured:0.4")
+    code, out, _ = command("explain", *arguments, "--arch", "grid-tiny", "--json")
+    document = json.loads(out)
+    (balance,) = document["optimisations"]
+    path = grid_file(tmp_path, balance="none")
+    plain = json.loads(command("run", *arguments, "--arch", path, "--json")[1])
+    assert (code, balance["name"]) == (0, "greedy balance")
+    assert balance["cycles_without"] == plain["cycles"] > document["cycles"]
+    assert balance["worth"] == plain["cycles"] / document["cycles"]
+    assert (
+        json.loads(command("explain", *arguments, "--arch", path, "--json")[1])["optimisations"]
+        == []
+    )
+
+
 @pytest.mark.parametrize(
     ("changes", "parts"),
     [

@@ -272,5 +272,5 @@ def test_energy_of_a_token_is_what_decoding_adds():
 
 def test_another_machine_is_refused():
     """The sentence names its kind."""
-    with pytest.raises(ValueError, match="needs a dsp_chain, not a NMArray"):
+    with pytest.raises(ValueError, match="needs a dsp_chain, not a nm_array"):
         studies.infer("systolic")

@@ -10,6 +10,7 @@ from workloads.errors import WorkloadError
 from workloads.frontends.decoder_yaml import load_shape
 from workloads.frontends.scalesim import load_scalesim
 from workloads.graph import WorkloadGraph
+from workloads.paths import named
 from workloads.zoo import ZOO, build, check_size
 from workloads.zoo.decoder import decoder_graph
 
@@ -51,7 +52,7 @@ def load(source: str | Path | WorkloadGraph, **options: Any) -> WorkloadGraph:
             _phase_options(f"{path}", options)
             return decoder_graph(load_shape(path), **options)
     raise WorkloadError(
-        f"Unknown workload {str(source)!r}: give a network ({', '.join(ZOO)}), "
+        f"Unknown workload {named(source)}: give a network ({', '.join(ZOO)}), "
         "a decoder's .yaml, an .onnx file or a SCALE-Sim topology .csv"
     )
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from workloads.errors import WorkloadError
+from workloads.paths import absence
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, TensorProto
@@ -139,8 +140,8 @@ def _check_text(path: Path, model: "ModelProto") -> None:
 
 
 def _check_file(path: Path) -> None:
-    if not path.is_file():
-        raise WorkloadError(f"No such file: {path}")
+    if why := absence(path):
+        raise WorkloadError(f"File {str(path)!r} {why}")
     size = path.stat().st_size
     if not 0 < size <= MAX_FILE_BYTES:
         raise WorkloadError(

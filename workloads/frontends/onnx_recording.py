@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workloads.errors import WorkloadError
+from workloads.paths import absence
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -77,8 +78,8 @@ def read_record(path: Path, model: "ModelProto") -> dict[str, Array]:
     inputs normalised by ImageNet's mean and deviation; whole-number inputs get its bytes. Every
     image of a batch is the same. Raises WorkloadError for a file that is missing or neither.
     """
-    if not path.is_file():
-        raise WorkloadError(f"No such file: {path}")
+    if why := absence(path):
+        raise WorkloadError(f"File {str(path)!r} {why}")
     wanted = model_inputs(model)
     if path.suffix.lower() in ARRAYS:
         return _arrays(path, list(wanted))
