@@ -3,8 +3,8 @@
 An instruction is 1 to 7 words of 32 bits. The first holds opcode (4 bits), wait and release masks
 (5 bits each: the other five modules in the order of `Module`, first one highest) and 18 bits of
 its own; fields never cross a word. The halves of a matrix buffer alternate with every LD and
-with every product that releases LD, so programs do not name them. Addresses count 64-byte lines
-from a base register, sizes bytes, groups 16 candidates.
+product, so programs do not name them. Addresses count 64-byte lines from a base register, sizes
+bytes, groups 16 candidates.
 """
 
 from collections.abc import Mapping
