@@ -4,8 +4,8 @@ An instruction is 1 to 7 words of 32 bits. The first holds opcode (4 bits), wait
 (5 bits each: the other five modules in the order of `Module`, first one highest) and 18 bits of
 its own; fields never cross a word. The halves of a matrix buffer alternate with every LD and
 every product that waits for LD, so programs do not name them. Addresses in memory count 64-byte
-lines from a base register, on the chip 64 results or 16 rows of the table; sizes count bytes, groups
-16 candidates. `simulator.dsp_isa.values` says what the instructions compute.
+lines from a base register, on the chip 64 results or 16 rows of the table. Sizes count bytes,
+groups 16 candidates. `simulator.dsp_isa.values` says what the instructions compute.
 """
 
 from collections.abc import Mapping
