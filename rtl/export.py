@@ -25,6 +25,8 @@ from rtl.dsp_chain import (
     mpe_ports,
     special_ports,
 )
+from rtl.dsp_machine import DspTop, check_dsp_machine
+from rtl.dsp_machine.shapes import chain, dequantiser, special
 from rtl.flex_dpe import Engine, FlexDpeCore, flex_ports
 from rtl.machine.axi_top import AxiTop
 from rtl.machine.machine import check_machine
@@ -39,6 +41,7 @@ from simulator.arch.accelerator import WithRtl
 from simulator.arch.delta import DeltaParams
 from simulator.arch.dequantiser import DequantiserParams
 from simulator.arch.dsp_cells import MpeParams
+from simulator.arch.dsp_chain import DspChain
 from simulator.arch.flex_dpe import FlexDpe
 from simulator.arch.pe_grid import PEGrid
 from simulator.arch.sore import SoreParams
@@ -145,12 +148,15 @@ _KINDS: Final[Mapping[type, _Kind]] = {
 }
 
 
-def units(arch: WithRtl) -> tuple[UnitParams, ...]:
+def units(arch: WithRtl | DspChain) -> tuple[UnitParams, ...]:
     """Return the units of a machine.
 
-    Its array or grid and, if it has them, the delta encoder of a row, SORE and WUVE.
+    Its array or grid and, if it has them, the delta encoder of a row, SORE and WUVE; of a DspChain
+    the matrix engine, the dequantiser and the special-function unit of a core.
     """
     match arch:
+        case DspChain():
+            return (chain(arch), dequantiser(arch), special(arch))
         case PEGrid() if arch.delta_chunks:
             return (arch, DeltaParams(grid=arch))
         case NMArray() if arch.training:
@@ -179,9 +185,10 @@ def module_name(params: UnitParams) -> str:
     return f"{unit_name(params)}_{params.digest()[:NAME_DIGITS]}"
 
 
-def machine_name(arch: NMArray) -> str:
+def machine_name(arch: NMArray | DspChain) -> str:
     """Return the name of the whole machine's top module."""
-    return f"nm_machine_{arch.digest()[:NAME_DIGITS]}"
+    kind = "nm" if isinstance(arch, NMArray) else "dsp"
+    return f"{kind}_machine_{arch.digest()[:NAME_DIGITS]}"
 
 
 def _converted(component: wiring.Component, name: str, digest: str) -> str:
@@ -214,7 +221,9 @@ def _ports(signature: wiring.Signature) -> dict[str, dict[str, Any]]:
     }
 
 
-def _parameters_text(params: UnitParams, module: str, signature: wiring.Signature) -> str:
+def _parameters_text(
+    params: UnitParams | DspChain, module: str, signature: wiring.Signature
+) -> str:
     content = {
         "module": module,
         "digest": params.digest(),
@@ -244,7 +253,11 @@ def _write(texts: Sequence[tuple[Path, str]]) -> None:
 
 
 def _exported(
-    params: UnitParams, directory: Path, name: str, text: str, signature: wiring.Signature
+    params: UnitParams | DspChain,
+    directory: Path,
+    name: str,
+    text: str,
+    signature: wiring.Signature,
 ) -> ExportPaths:
     paths = ExportPaths(
         verilog=directory / f"{name}.v", parameters=directory / f"{name}.json", module=name
@@ -269,16 +282,28 @@ def export(params: UnitParams, directory: Path) -> ExportPaths:
     return _exported(params, directory, module_name(params), verilog_text(params), signature)
 
 
-def export_machine(arch: NMArray, directory: Path) -> ExportPaths:
+def export_machine(arch: NMArray | DspChain, directory: Path) -> ExportPaths:
     """Write the whole machine's Verilog, an AXI4 master, and its parameters and ports as JSON.
 
     Creates `directory` if needed; files of the same parameters are replaced. Raises ValueError for
     parameters that no machine can be built from, and if the folder cannot be written.
     """
-    check_machine(arch)
     name, digest = machine_name(arch), arch.digest()
-    part_module = f"{_KINDS[NMArray].part_name}_{digest[:NAME_DIGITS]}"
-    machine = AxiTop(arch, part_module=part_module)
-    part = _converted(ProcessingElement(arch), part_module, digest)
-    text = f"{part}\n{_converted(machine, name, digest)}"
+    suffix = f"_{digest[:NAME_DIGITS]}"
+    machine: AxiTop | DspTop
+    if isinstance(arch, NMArray):
+        check_machine(arch)
+        kinds: list[tuple[_Kind, Any]] = [(_KINDS[NMArray], arch)]
+        machine = AxiTop(arch, part_module=kinds[0][0].part_name + suffix)
+    else:
+        check_dsp_machine(arch)
+        kinds = [(_KINDS[type(unit)], unit) for unit in (chain(arch), special(arch))]
+        modules = [kind.part_name + suffix for kind, _ in kinds]
+        machine = DspTop(arch, chain_module=modules[0], lane_module=modules[1])
+    parts = [
+        _converted(kind.part(params), kind.part_name + suffix, digest)
+        for kind, params in kinds
+        if kind.part
+    ]
+    text = "\n".join([*parts, _converted(machine, name, digest)])
     return _exported(arch, directory, name, text, machine.signature)

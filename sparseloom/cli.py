@@ -468,7 +468,7 @@ def rtl(
     machine: Annotated[
         bool,
         typer.Option(
-            "--machine", help="Also the whole training machine: units, buffers, DMA behind AXI4."
+            "--machine", help="Also the whole machine: units, buffers, memory access behind AXI4."
         ),
     ] = False,
     as_json: AsJson = False,
@@ -477,18 +477,24 @@ def rtl(
     from rtl.export import export, export_machine, unit_name, units
     from simulator.arch import NMArray
     from simulator.arch.accelerator import kind, with_rtl
+    from simulator.arch.dsp_chain import DspChain
     from simulator.arch.load import load_arch
     from sparseloom.outputs import check_folder
     from sparseloom.progress import progress
 
     check_folder(out)  # before the work, not after it
-    params = with_rtl(load_arch(arch), arch)
-    if machine and not isinstance(params, NMArray):
-        raise ValueError(f"Only an nm_array has a whole machine; {arch} is a {kind(params)}")
+    loaded = load_arch(arch)
+    # A DspChain's units are those of its whole machine alone.
+    params = loaded if machine and isinstance(loaded, DspChain) else with_rtl(loaded, arch)
+    whole_machine = params if isinstance(params, NMArray | DspChain) else None
+    if machine and not whole_machine:
+        raise ValueError(
+            f"Only an nm_array and a dsp_chain have a whole machine; {arch} is a {kind(params)}"
+        )
     done = []
     with progress("exporting") as step:
         # The whole machine first: it may be refused.
-        whole = [export_machine(params, out)] if machine and isinstance(params, NMArray) else []
+        whole = [export_machine(whole_machine, out)] if machine and whole_machine else []
         for unit in units(params):
             done.append(export(unit, out))
             step(unit_name(unit))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from mapping.dsp.emit import HEAD_AXIS, LINE_BYTES, TOKEN_AXIS, Emitter, Waits
 from mapping.dsp.model import Attention, Embed, Linear, Norm
-from mapping.dsp.tiles import ROW_BYTES, Tile, Unit, tiles, unrolled
+from mapping.dsp.tiles import ROW_BYTES, At, Tile, Unit, tiles, unrolled
 from simulator.dsp_isa import Base, Buffer, Code, Instruction, Loop, MiscOp, Module
 
 __all__ = ["Prefill"]
@@ -89,17 +89,17 @@ class Prefill(Emitter):
         runs = tiles(unit, self.core_rows(node))
 
         def token_tile(last_tokens: bool) -> Code:
-            def body(tile: Tile, line: int, first: bool, last: bool) -> Code:
+            def body(tile: Tile, at: At) -> Code:
                 size = self.rows * self.results_of(node, tile.rows)
                 operands = [self.load(Buffer.OUT, size) for _ in range(node.operands)]
-                end = last and last_tokens
+                end = at.last and last_tokens
                 return (
                     *operands,
                     *self.steps(
                         node,
                         unit,
                         tile,
-                        place + line,
+                        place + at.line,
                         module=MM,
                         channels=self.arch.weight_channels,
                         first=(),
@@ -146,12 +146,10 @@ class Prefill(Emitter):
             *head(True),
         )
 
-    def _cached(self, role: str) -> Callable[[int, int, bool, Waits, Waits], Instruction]:
+    def _cached(self, role: str) -> Callable[[int, int, At, Waits, Waits], Instruction]:
         """Return the LD of a tile of keys or values."""
 
-        def load(
-            columns: int, groups: int, opening: bool, waits: Waits, releases: Waits
-        ) -> Instruction:
+        def load(columns: int, groups: int, at: At, waits: Waits, releases: Waits) -> Instruction:
             return self.load(
                 Buffer.WEIGHT,
                 columns * groups * self.arch.group,

@@ -44,8 +44,8 @@ SHOWN: Final = (("decode", 256), ("prefill", 128))
 WHY: Final = {
     ("decode", Module.LD): "of which a GB is 7 %: 10^9 bytes here, 2^30 there; hidden behind MV",
     ("decode", Module.ST): "results cross between cores here; not on the critical path",
-    ("decode", Module.MISC): "all of it the 12 cycles of pipeline assumed for every instruction; "
-    "hidden behind MV",
+    ("decode", Module.MISC): "all of it the 6 cycles of its pipeline for every instruction, and 3 "
+    "between readings of a row; hidden behind MV",
     ("prefill", Module.LD): "loads the 4-bit weights of decode, the artefact 8 bits; hidden",
     ("prefill", Module.ST): "every element of the prompt is stored, there those of one token of "
     "a fused tile; hidden",

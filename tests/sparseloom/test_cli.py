@@ -145,6 +145,19 @@ def test_rtl_of_the_whole_machine_needs_one_that_can_be_built(command, tmp_path)
     assert not (tmp_path / "no").exists()
 
 
+def test_rtl_of_a_core_of_dsp_chains_is_its_whole_machine(command, tmp_path):
+    """With `--machine` its units and its top level; boards of several cores are refused."""
+    code, out, _ = command(
+        "rtl", "--arch", "flightllm-tiny", "--machine", "--out", tmp_path, "--json"
+    )
+    assert code == 0
+    names = [name.rpartition("_")[0] for name in json.loads(out)["modules"]]
+    assert names == ["mpe", "dequantiser", "special", "dsp_machine"]
+    code, _, err = command("rtl", "--arch", "flightllm-u280", "--machine", "--out", tmp_path / "no")
+    assert code == 2
+    assert "The RTL machine: cores must be 1, not 3" in err
+
+
 def test_cosim_agreement_exits_zero(command, machine):
     path = machine(rows=2, cols=2, max_m=4)
     code, out, _ = command("cosim", "--arch", path, "--points", 2, "--json")
@@ -555,7 +568,7 @@ def test_rtl_into_a_file_is_refused_before_the_work(command, tmp_path):
         (("cosim", "--arch", "stc-like"), "stc-like: a tensor_core is a model only and has no RTL"),
         (
             ("rtl", "--arch", "grid-tiny", "--out", "out", "--machine"),
-            "Only an nm_array has a whole machine; grid-tiny is a pe_grid",
+            "Only an nm_array and a dsp_chain have a whole machine; grid-tiny is a pe_grid",
         ),
     ],
 )
