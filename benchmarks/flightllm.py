@@ -54,7 +54,7 @@ def matrix_unit() -> None:
         study = studies.infer("flightllm-u280", mm_tokens=tokens, mv_columns=columns)
         step = study.cycles("decode", BOARD_LENGTH) / study.arch.sustained
         prompt = study.ms(study.cycles("prefill", BOARD_LENGTH))
-        error = f"{step / BOARD_CYCLES - 1:+.1%}"
+        error = f"{step / BOARD_CYCLES[BOARD_LENGTH] - 1:+.1%}"
         rows.append((f"{tokens} x {columns}", f"{step:,.0f}", error, f"{prompt:.0f}"))
     names = ("MM tokens x MV columns", "step, cycles", "over the board's", "prompt of 128, ms")
     title = "U280: the size of the matrix unit is assumed"

@@ -25,17 +25,24 @@ from rtl.dsp_chain import (
     mpe_ports,
     special_ports,
 )
+from rtl.dsp_machine import DspTop, check_dsp_machine
+from rtl.dsp_machine.shapes import chain, dequantiser, special
+from rtl.flex_dpe import Engine, FlexDpeCore, flex_ports
 from rtl.machine.axi_top import AxiTop
 from rtl.machine.machine import check_machine
 from rtl.nm_array import NMArrayCore, ProcessingElement
-from rtl.pe_grid import GridElement, PEGridCore
-from rtl.pe_grid.shapes import pe_grid
+from rtl.pe_grid import DeltaEncoder, GridElement, PEGridCore
+from rtl.pe_grid.shapes import delta_ports, pe_grid
 from rtl.sore import SelectorLane, Sore, sore_ports
 from rtl.unit import Unit
 from rtl.wuve import UpdateLane, Wuve, wuve_ports
 from simulator.arch import NMArray
+from simulator.arch.accelerator import WithRtl
+from simulator.arch.delta import DeltaParams
 from simulator.arch.dequantiser import DequantiserParams
 from simulator.arch.dsp_cells import MpeParams
+from simulator.arch.dsp_chain import DspChain
+from simulator.arch.flex_dpe import FlexDpe
 from simulator.arch.pe_grid import PEGrid
 from simulator.arch.sore import SoreParams
 from simulator.arch.special import SpecialParams
@@ -56,7 +63,15 @@ __all__ = [
 ]
 
 UnitParams = (
-    NMArray | SoreParams | WuveParams | PEGrid | MpeParams | DequantiserParams | SpecialParams
+    NMArray
+    | SoreParams
+    | WuveParams
+    | PEGrid
+    | DeltaParams
+    | FlexDpe
+    | MpeParams
+    | DequantiserParams
+    | SpecialParams
 )
 """Parameters of one unit that has RTL."""
 
@@ -75,13 +90,13 @@ class ExportPaths:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Kind:
-    """A kind of unit: its name, its ports, its component, and the part that has many instances."""
+    """A kind of unit: its name, its ports, its component, and any part that has many instances."""
 
     name: str
     ports: Callable[[Any], dict[str, wiring.Member]]
     core: Callable[..., Unit]
-    part_name: str
-    part: Callable[[Any], Unit]
+    part_name: str = ""
+    part: Callable[[Any], Unit] | None = None
 
 
 _KINDS: Final[Mapping[type, _Kind]] = {
@@ -100,6 +115,14 @@ _KINDS: Final[Mapping[type, _Kind]] = {
     ),
     PEGrid: _Kind(
         name="pe_grid", ports=pe_grid, core=PEGridCore, part_name="grid_pe", part=GridElement
+    ),
+    DeltaParams: _Kind(name="delta_encoder", ports=delta_ports, core=DeltaEncoder),
+    FlexDpe: _Kind(
+        name="flex_dpe",
+        ports=flex_ports,
+        core=FlexDpeCore,
+        part_name="flex_engine",
+        part=Engine,
     ),
     MpeParams: _Kind(
         name="mpe",
@@ -125,11 +148,21 @@ _KINDS: Final[Mapping[type, _Kind]] = {
 }
 
 
-def units(arch: NMArray | PEGrid) -> tuple[UnitParams, ...]:
-    """Return the units of a machine: its grid, or its array and, if it trains, SORE and WUVE."""
-    if isinstance(arch, PEGrid):
-        return (arch,)
-    return (arch, arch.training.sore, arch.training.wuve) if arch.training else (arch,)
+def units(arch: WithRtl | DspChain) -> tuple[UnitParams, ...]:
+    """Return the units of a machine.
+
+    Its array or grid and, if it has them, the delta encoder of a row, SORE and WUVE; of a DspChain
+    the matrix engine, the dequantiser and the special-function unit of a core.
+    """
+    match arch:
+        case DspChain():
+            return (chain(arch), dequantiser(arch), special(arch))
+        case PEGrid() if arch.delta_chunks:
+            return (arch, DeltaParams(grid=arch))
+        case NMArray() if arch.training:
+            return (arch, arch.training.sore, arch.training.wuve)
+        case _:
+            return (arch,)
 
 
 def unit_name(params: UnitParams) -> str:
@@ -152,9 +185,10 @@ def module_name(params: UnitParams) -> str:
     return f"{unit_name(params)}_{params.digest()[:NAME_DIGITS]}"
 
 
-def machine_name(arch: NMArray) -> str:
+def machine_name(arch: NMArray | DspChain) -> str:
     """Return the name of the whole machine's top module."""
-    return f"nm_machine_{arch.digest()[:NAME_DIGITS]}"
+    kind = "nm" if isinstance(arch, NMArray) else "dsp"
+    return f"{kind}_machine_{arch.digest()[:NAME_DIGITS]}"
 
 
 def _converted(component: wiring.Component, name: str, digest: str) -> str:
@@ -167,6 +201,8 @@ def _converted(component: wiring.Component, name: str, digest: str) -> str:
 def verilog_text(params: UnitParams) -> str:
     """Return the Verilog of the unit: one module of its part, and all that instantiates it."""
     kind, digest = _KINDS[type(params)], params.digest()
+    if kind.part is None:
+        return _converted(kind.core(params), module_name(params), digest)
     part_module = f"{kind.part_name}_{digest[:NAME_DIGITS]}"
     part = _converted(kind.part(params), part_module, digest)
     top = _converted(kind.core(params, part_module=part_module), module_name(params), digest)
@@ -185,7 +221,9 @@ def _ports(signature: wiring.Signature) -> dict[str, dict[str, Any]]:
     }
 
 
-def _parameters_text(params: UnitParams, module: str, signature: wiring.Signature) -> str:
+def _parameters_text(
+    params: UnitParams | DspChain, module: str, signature: wiring.Signature
+) -> str:
     content = {
         "module": module,
         "digest": params.digest(),
@@ -215,36 +253,57 @@ def _write(texts: Sequence[tuple[Path, str]]) -> None:
 
 
 def _exported(
-    params: UnitParams, directory: Path, name: str, text: str, signature: wiring.Signature
+    params: UnitParams | DspChain,
+    directory: Path,
+    name: str,
+    text: str,
+    signature: wiring.Signature,
 ) -> ExportPaths:
     paths = ExportPaths(
         verilog=directory / f"{name}.v", parameters=directory / f"{name}.json", module=name
     )
     texts = [(paths.verilog, text), (paths.parameters, _parameters_text(params, name, signature))]
-    directory.mkdir(parents=True, exist_ok=True)
-    _write(texts)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        _write(texts)
+    except OSError as error:
+        why = error.strerror
+        raise ValueError(f"Folder {str(directory)!r} cannot be written: {why}") from error
     return paths
 
 
 def export(params: UnitParams, directory: Path) -> ExportPaths:
     """Write the unit's Verilog and, beside it, its parameters and ports as JSON.
 
-    Creates `directory` if needed; files of the same parameters are replaced.
+    Creates `directory` if needed; files of the same parameters are replaced. Raises ValueError if
+    it cannot be written.
     """
     signature = wiring.Signature(unit_ports(params))
     return _exported(params, directory, module_name(params), verilog_text(params), signature)
 
 
-def export_machine(arch: NMArray, directory: Path) -> ExportPaths:
+def export_machine(arch: NMArray | DspChain, directory: Path) -> ExportPaths:
     """Write the whole machine's Verilog, an AXI4 master, and its parameters and ports as JSON.
 
     Creates `directory` if needed; files of the same parameters are replaced. Raises ValueError for
-    parameters that no machine can be built from.
+    parameters that no machine can be built from, and if the folder cannot be written.
     """
-    check_machine(arch)
     name, digest = machine_name(arch), arch.digest()
-    part_module = f"{_KINDS[NMArray].part_name}_{digest[:NAME_DIGITS]}"
-    machine = AxiTop(arch, part_module=part_module)
-    part = _converted(ProcessingElement(arch), part_module, digest)
-    text = f"{part}\n{_converted(machine, name, digest)}"
+    suffix = f"_{digest[:NAME_DIGITS]}"
+    machine: AxiTop | DspTop
+    if isinstance(arch, NMArray):
+        check_machine(arch)
+        kinds: list[tuple[_Kind, Any]] = [(_KINDS[NMArray], arch)]
+        machine = AxiTop(arch, part_module=kinds[0][0].part_name + suffix)
+    else:
+        check_dsp_machine(arch)
+        kinds = [(_KINDS[type(unit)], unit) for unit in (chain(arch), special(arch))]
+        modules = [kind.part_name + suffix for kind, _ in kinds]
+        machine = DspTop(arch, chain_module=modules[0], lane_module=modules[1])
+    parts = [
+        _converted(kind.part(params), kind.part_name + suffix, digest)
+        for kind, params in kinds
+        if kind.part
+    ]
+    text = "\n".join([*parts, _converted(machine, name, digest)])
     return _exported(arch, directory, name, text, machine.signature)

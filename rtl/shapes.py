@@ -30,6 +30,7 @@ __all__ = [
     "row_control",
     "side_beat",
     "side_lane",
+    "slot_counters",
     "stationary_bank",
     "sum_index",
     "sum_sets",
@@ -192,6 +193,15 @@ def counters() -> data.StructLayout:
         "side_lanes",
         "top_lanes",
         "out_beats",
+    )
+    return data.StructLayout(dict.fromkeys(names, unsigned(COUNTER_BITS)))
+
+
+def slot_counters() -> data.StructLayout:
+    """Event counters of a unit whose results are lanes that may be there, since reset."""
+    names = (
+        *("cycles", "stall_side", "stall_top", "stall_out", "mac_full", "mac_gated"),
+        *("side_beats", "top_beats", "out_beats", "out_lanes"),
     )
     return data.StructLayout(dict.fromkeys(names, unsigned(COUNTER_BITS)))
 

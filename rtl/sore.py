@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
 
 from rtl.shapes import COUNTER_BITS, LENGTH_BITS
+from rtl.streams import count
 from rtl.unit import Unit, add_part, structured
 from simulator.arch.sore import SoreFormat, SoreParams
 
@@ -221,7 +222,7 @@ class Sore(Unit):
             m.d.sync += self._running.eq(self.job.valid)
             m.d.sync += settings.eq(self.job.payload)
         self._lanes(m, step)
-        self._count_beats(m, step)
+        count(m, self.counters, {"in_beats": step.take, "out_beats": step.shift})
         return m
 
     def _walk(self, m: Module, step: Any) -> Value:
@@ -266,9 +267,3 @@ class Sore(Unit):
                 lane.value.eq(self.side.payload[position]),
                 self.out.payload[position].eq(lane.pair),
             ]
-
-    def _count_beats(self, m: Module, step: Any) -> None:
-        for name, event in (("in_beats", step.take), ("out_beats", step.shift)):
-            total = Signal(COUNTER_BITS, name=name)
-            m.d.sync += total.eq(total + event)
-            m.d.comb += self.counters[name].eq(total)

@@ -3,19 +3,22 @@
 A new structural point is one line of PAIRS.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, assert_never
 
 from rtl.export import UnitParams
+from rtl.pe_grid.testing import bare_grid
 from simulator.arch import BufferParams, DramParams, NMArray, Precision
+from simulator.arch.delta import DeltaParams
 from simulator.arch.dequantiser import DequantiserParams
 from simulator.arch.dsp_cells import ChainParams, DspSlice, MpeParams
+from simulator.arch.flex_dpe import FlexDpe
 from simulator.arch.pe_grid import PEGrid
 from simulator.arch.sore import SoreFormat, SoreParams
 from simulator.arch.special import SpecialParams
 from simulator.arch.wuve import WuveParams
 
-__all__ = ["PAIRS", "VERILATED", "VERILATED_LONG", "Pair", "bare_array"]
+__all__ = ["PAIRS", "VERILATED", "VERILATED_LONG", "Pair", "bare_array", "bare_flex"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +41,10 @@ class Pair:
                 return f"wuve-{lanes}-add{adder}-mul{multiplier}"
             case PEGrid() as grid:
                 return _grid_name(grid)
+            case DeltaParams(grid=grid):
+                return f"delta-w{grid.chunk}-{grid.delta_chunks}chunks"
+            case FlexDpe(dpes=dpes, dpe_size=size, loads_per_cycle=loads):
+                return f"flex-{dpes}x{size}-load{loads}"
             case MpeParams(chain=chain, vpus=vpus, mpus=mpus):
                 range_ = "" if chain.full_range else "-without-128"
                 return f"mpe-{mpus}x{vpus}x{chain.stages}by{chain.group}-{chain.dsp}{range_}"
@@ -91,6 +98,23 @@ def bare_array(
     )
 
 
+def bare_flex(dpes: int, dpe_size: int, loads: int) -> FlexDpe:
+    """Return engines of the given structure; their memory system plays no part in the RTL."""
+    buffer = BufferParams(capacity_bytes=1024)
+    return FlexDpe(
+        dpes=dpes,
+        dpe_size=dpe_size,
+        loads_per_cycle=loads,
+        precision=Precision.INT8,
+        clock_hz=1_000_000_000,
+        vector_lanes=1,
+        act_buffer=buffer,
+        weight_buffer=buffer,
+        out_buffer=buffer,
+        dram=DramParams(bandwidth_bytes_per_s=1_000_000_000),
+    )
+
+
 def _pair(rows: int, cols: int, max_m: int, macs_per_pe: int, *, overlap: bool = False) -> Pair:
     return Pair(
         params=bare_array(rows, cols, max_m=max_m, macs_per_pe=macs_per_pe, overlap=overlap)
@@ -135,6 +159,10 @@ def _mpe(
         stages=stages, group=group, load_groups=load_groups, full_range=full_range, dsp=dsp
     )
     return Pair(params=MpeParams(chain=chain, vpus=vpus, mpus=mpus, depth=4))
+
+
+def _delta(chunk: int, chunks: int) -> Pair:
+    return Pair(params=DeltaParams(grid=replace(bare_grid(1, 1, chunk), delta_chunks=chunks)))
 
 
 PAIRS: Final = (
@@ -194,6 +222,22 @@ PAIRS: Final = (
     _mpe(8, 4, 2, 1, 3, full_range=False),
     _mpe(12, 3, 4, 1, 1, dsp=DspSlice.DSP58),
     _mpe(16, 2, 2, 1, 1),
+    _delta(1, 1),
+    _delta(1, 5),
+    _delta(3, 2),
+    _delta(4, 3),
+    _delta(8, 1),
+    _delta(13, 2),
+    _delta(16, 4),
+    Pair(params=bare_flex(1, 1, 1)),
+    Pair(params=bare_flex(2, 1, 1)),
+    Pair(params=bare_flex(1, 2, 2)),
+    Pair(params=bare_flex(1, 4, 2)),
+    Pair(params=bare_flex(2, 2, 4)),
+    Pair(params=bare_flex(1, 8, 1)),
+    Pair(params=bare_flex(4, 2, 4)),
+    Pair(params=bare_flex(2, 8, 8)),
+    Pair(params=bare_flex(1, 16, 16)),
     Pair(params=DequantiserParams(lanes=1)),
     Pair(params=DequantiserParams(lanes=3)),
     Pair(params=DequantiserParams(lanes=8)),
@@ -213,6 +257,8 @@ VERILATED: Final = (
     _sore(5, 8, 16, "fp16"),
     _wuve(3, 4, 2),
     _mpe(16, 2, 4, 1, 2),
+    _delta(4, 3),
+    Pair(params=bare_flex(2, 4, 4)),
     Pair(params=DequantiserParams(lanes=5)),
     Pair(params=SpecialParams(lanes=3)),
 )

@@ -12,6 +12,7 @@ from rtl.float.formats import FP16, FP32
 from rtl.float.multiplier import Multiplier
 from rtl.float.pipeline import delayed
 from rtl.shapes import COUNTER_BITS, LENGTH_BITS
+from rtl.streams import count
 from rtl.unit import Unit, add_part, structured
 from simulator.arch.wuve import WuveParams
 
@@ -153,7 +154,8 @@ class Wuve(Unit):
             m.d.sync += settings.eq(self.job.payload)
         self._offer(m, advance, delayed_valid(m, advance, taking, self.params.latency))
         self._lanes(m, settings, advance)
-        self._count_beats(m)
+        ports = {"in_beats": self.side, "out_beats": self.out}
+        count(m, self.counters, {name: port.valid & port.ready for name, port in ports.items()})
         return m
 
     def _walk(self, m: Module, beats: Value, advance: Value, taking: Value) -> Value:
@@ -199,12 +201,6 @@ class Wuve(Unit):
                 lane.operand.eq(self.side.payload[position]),
                 self.out.payload[position].eq(lane.result),
             ]
-
-    def _count_beats(self, m: Module) -> None:
-        for name, port in (("in_beats", self.side), ("out_beats", self.out)):
-            total = Signal(COUNTER_BITS, name=name)
-            m.d.sync += total.eq(total + (port.valid & port.ready))
-            m.d.comb += self.counters[name].eq(total)
 
 
 def delayed_valid(m: Module, advance: Value, valid: Value, slots: int) -> Value:

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from cost_models import MissingPrice as MissingPrice
     from mapping.placer import InfeasiblePlacement as InfeasiblePlacement
     from mapping.placer import Placement as Placement
-    from mapping.placer import place as place
     from mapping.types import MapperResult as MapperResult
     from simulator.arch import DspChain as DspChain
     from simulator.arch import NMArray as NMArray
@@ -33,6 +32,8 @@ if TYPE_CHECKING:
     from sparseloom.api import simulate as simulate
     from sparseloom.comparison import Comparison as Comparison
     from sparseloom.comparison import compare as compare
+    from sparseloom.designs import Design as Design
+    from sparseloom.placing import place as place
     from sparseloom.runs import Run as Run
     from sparseloom.runs import run as run
     from sparseloom.sweeps.run import SweepReport as SweepReport
@@ -56,6 +57,7 @@ _EXPORTS: Final = {
     "ConstantFanIn": "workloads.sparsity",
     "Cost": "cost_models",
     "Dense": "workloads.sparsity",
+    "Design": "sparseloom.designs",
     "DspChain": "simulator.arch",
     "EnergyTable": "cost_models",
     "Explicit": "workloads.sparsity",
@@ -81,7 +83,7 @@ _EXPORTS: Final = {
     "gemm": "sparseloom.api",
     "load": "sparseloom.api",
     "map": "sparseloom.api",
-    "place": "mapping.placer",
+    "place": "sparseloom.placing",
     "price": "sparseloom.api",
     "run": "sparseloom.runs",
     "simulate": "sparseloom.api",

@@ -1,16 +1,18 @@
-"""What each of the training array's dataflow optimisations is worth on a network.
+"""What each of a machine's optimisations is worth: switched off alone, all else mapped anew.
 
-The three of SAT (arXiv 2309.13015): interleave mapping, pre-generation of N:M weights, and
-offline scheduling. Each is switched off alone, everything else mapped anew.
+The training array has the three of SAT (arXiv 2309.13015): interleave mapping, pre-generation of
+N:M weights, and offline scheduling. A grid has the greedy order of output features. DSP chains
+have those of FlightLLM (arXiv 2401.03868): always-on-chip decode, weights below 8 bits, and
+block-sparse attention.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from mapping import map_graph
-from simulator.arch import Dataflow, NMArray
-from simulator.simulate import simulate
+from mapping import simulate_graph
+from simulator.arch import Accelerator, Dataflow, DspChain, NMArray, PEGrid
+from simulator.arch.pe_grid import Balance
 from workloads.canonical import Spec
 from workloads.graph import WorkloadGraph
 
@@ -49,11 +51,44 @@ OPTIMISATIONS: Final[dict[str, Callable[[NMArray], list[NMArray]]]] = {
 best single dataflow for all layers and passes."""
 
 
-def ablate(graph: WorkloadGraph, arch: NMArray, cycles: int) -> tuple[Optimisation, ...]:
-    """Return what every optimisation is worth to `graph`, which takes `cycles` on `arch`."""
+def _all_scores(arch: DspChain) -> DspChain:
+    if arch.compression is None:
+        return arch
+    return replace(arch, compression=replace(arch.compression, attention_percent=100))
+
+
+def _without(arch: Accelerator) -> Mapping[str, Sequence[Accelerator]]:
+    """Return `arch` without each optimisation; several machines where any of them may be taken."""
+    match arch:
+        case NMArray():
+            return {name: without(arch) for name, without in OPTIMISATIONS.items()}
+        case PEGrid():
+            return {"greedy balance": [replace(arch, balance=Balance.NONE)]}
+        case DspChain():
+            return {
+                "always-on-chip decode": [replace(arch, always_on_chip=False)],
+                "weights below 8 bits": [replace(arch, weight_bits=(8,), head_bits=8)],
+                "block-sparse attention": [_all_scores(arch)],
+            }
+    return {}
+
+
+def ablate(
+    graph: WorkloadGraph, arch: Accelerator, cycles: int, *, compress: bool = False, seed: int = 0
+) -> tuple[Optimisation, ...]:
+    """Return what every optimisation that `arch` uses is worth to `graph`, which takes `cycles`.
+
+    `compress` and `seed` are those of the run. Wider weights that a machine cannot hold are left
+    out.
+    """
     found = []
-    for name, without in OPTIMISATIONS.items():
-        machines = without(arch)
-        least = min(simulate(map_graph(graph, m).schedule, m).cycles for m in machines)
+    for name, machines in _without(arch).items():
+        if machines == [arch]:
+            continue
+        try:
+            runs = [simulate_graph(graph, m, compress=compress, seed=seed) for m in machines]
+        except ValueError:  # the weights outgrow the memory: there is no such run
+            continue
+        least = min(run.result.cycles for run in runs)
         found.append(Optimisation(name=name, cycles_without=least, worth=least / cycles))
     return tuple(found)

@@ -21,10 +21,11 @@ __all__ = ["arch", "gemm", "load", "map", "price", "simulate"]
 
 
 def load(source: str | Path | WorkloadGraph, **options: Any) -> WorkloadGraph:
-    """Return the workload of a zoo name, an .onnx file or a SCALE-Sim topology .csv.
+    """Return the workload of a zoo name, a decoder's .yaml, an .onnx or a SCALE-Sim topology .csv.
 
     Options are those of the source: batch, image, length, prefill and decode for the zoo, inputs
-    for ONNX. Raises ValueError naming the source and what is allowed.
+    for ONNX, with prefill and decode if it is a decoder. Raises ValueError naming the source and
+    what is allowed.
     """
     return frontends.load(source, **options)
 

@@ -3,6 +3,8 @@
 Colours are the Okabe-Ito palette, which stays distinct for colour-blind readers.
 """
 
+import base64
+import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -22,6 +24,8 @@ __all__ = [
     "short",
     "split",
     "stack",
+    "svg",
+    "svg_url",
     "thousands",
     "unit",
 ]
@@ -137,3 +141,18 @@ def thousands(axes: "Axes") -> None:
     from matplotlib.ticker import StrMethodFormatter
 
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+
+
+def svg(figure: "Figure") -> str:
+    """Return a figure as SVG text; the same figure gives the same bytes."""
+    import matplotlib as mpl
+
+    buffer = io.StringIO()
+    with mpl.rc_context({"svg.hashsalt": "sparseloom", "svg.fonttype": "path"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()
+
+
+def svg_url(figure: "Figure") -> str:
+    """Return a figure as a data URL of its SVG."""
+    return "data:image/svg+xml;base64," + base64.b64encode(svg(figure).encode()).decode("ascii")

@@ -16,8 +16,8 @@ def _summary(function: Callable[..., Any], verb: str) -> str:
 
 
 def _archs() -> list[Row]:
-    from simulator.arch.accelerator import WITH_RTL
-    from simulator.arch.load import PRESETS, read_arch_file
+    from simulator.arch.accelerator import without_rtl
+    from simulator.arch.load import PRESETS, load_arch, read_arch_file
 
     rows = []
     for name in PRESETS:
@@ -27,7 +27,7 @@ def _archs() -> list[Row]:
             {
                 "name": name,
                 "machine": file.machine,
-                "proof": "RTL" if file.machine in WITH_RTL else "model only",
+                "proof": "model only" if without_rtl(load_arch(name)) else "RTL",
                 "summary": file.summary,
                 "assumed": sorted(assumed),
                 "sources": dict(sorted(file.sources.items())),
@@ -92,8 +92,10 @@ def _devices() -> list[Row]:
 
 def _placements() -> list[Row]:
     from mapping.placer import SPECS, summary
+    from sparseloom.designs import DESIGNS, load_design
 
-    return [{"name": name, "summary": summary(name)} for name in SPECS]
+    rows = [{"name": name, "summary": summary(name)} for name in SPECS]
+    return rows + [{"name": name, "summary": load_design(name).summary} for name in DESIGNS]
 
 
 CATALOGUE: Final[Mapping[str, Callable[[], list[Row]]]] = {

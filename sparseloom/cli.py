@@ -9,7 +9,8 @@ import json
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -50,7 +51,8 @@ app = typer.Typer(
 Source = Annotated[
     str,
     typer.Argument(
-        help="A zoo name, an .onnx file or a SCALE-Sim topology .csv.", show_default=False
+        help="A zoo name, a decoder's .yaml, an .onnx file or a SCALE-Sim topology .csv.",
+        show_default=False,
     ),
 ]
 Arch = Annotated[
@@ -315,6 +317,7 @@ def explain(
 ) -> None:
     """Say where the cycles go, which dataflow won, and why zeros did not buy more."""
     from sparseloom.explanation import explain as explain_run
+    from sparseloom.progress import progress
 
     done = _execute(
         source,
@@ -332,7 +335,8 @@ def explain(
         length=length,
         inputs=_shapes(inputs),
     )
-    explanation = explain_run(done)
+    with progress("explaining"):
+        explanation = explain_run(done)
     if as_json:
         _print_json(explanation.to_json())
         return
@@ -388,38 +392,71 @@ def place(
         str, typer.Argument(help="A built-in spec (see `list`) or a .yaml.", show_default=False)
     ],
     device: Annotated[
-        str | None, typer.Option(help="Device table; the spec's own if left out.")
+        str | None, typer.Option(help="Device or board; the spec's own if left out.")
     ] = None,
     solver: Annotated[Solver, typer.Option(help="What solves the program.")] = Solver.HIGHS,
-    time_limit: Annotated[float, typer.Option(min=1, help="Seconds to spend at most.")] = 60,
+    time_limit: Annotated[float, typer.Option(min=1, help="Seconds to solve at most.")] = 60,
+    store: Annotated[
+        Path | None,
+        typer.Option(help="Designs: a sweep's store to keep and find simulated candidates in."),
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Designs: local processes.")] = 1,
     out: Annotated[
-        Path | None, typer.Option(help="Write placement.json and floorplan.svg into this folder.")
+        Path | None,
+        typer.Option(
+            help="Folder for placement.json and floorplan.svg, or for design.json, candidates.csv "
+            "and front.svg."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Place units, DSP chains and buffers on a device: objective, proved bound and gap."""
-    from mapping.placer import load_problem
-    from mapping.placer import place as solve
+    """Place units on a device, or choose the machine to build there, with bound and gap.
+
+    A spec lists units, DSP chains and buffers, or, as a design, workloads and machines to choose
+    from under a budget.
+    """
+    from sparseloom.designs import Design, DesignSpec
+    from sparseloom.placing import load_placement
+    from sparseloom.placing import place as solve
+    from sparseloom.progress import counted
 
     if out:
         from sparseloom.outputs import check_folder
 
         check_folder(out)  # before the work, not after it
-    problem = load_problem(spec, device=device)
-    placement = solve(problem, solver=solver.value, time_limit_s=time_limit)
+    problem = load_placement(spec, device=device)
+    title = "simulating candidates" if isinstance(problem, DesignSpec) else "placing"
+    with _resumable(), counted(title) as on_point:
+        found = solve(
+            problem,
+            solver=solver.value,
+            time_limit_s=time_limit,
+            store=store,
+            jobs=jobs,
+            on_point=on_point,
+        )
     written: tuple[Path, ...] = ()
     if out:
-        from sparseloom.outputs import write_placement
+        from sparseloom.outputs import write_placed
 
-        written = write_placement(problem, placement, out)
-    document = placement.summary()
+        written = write_placed(problem, found, out)
+    document = found.to_json() if isinstance(found, Design) else found.summary()
     if as_json:
         _print_json(document)
         return
-    from sparseloom.tables import placement_table
+    from sparseloom.tables import design_tables, placement_table
 
     console = _console()
-    console.print(placement_table(document))
+    designed = isinstance(found, Design)
+    for table in design_tables(document) if designed else [placement_table(document)]:
+        console.print(table)
+    for sentence in document.get("why", ()):
+        console.print(sentence)
+    notes = list(document.get("notes", ()))
+    if document["status"] == "feasible":
+        notes.append(f"Time ran out before the proof; more than {time_limit:g} s may find better")
+    for note in notes:
+        console.print(f"note: {note}")
     for path in written:
         console.print(f"wrote {path}", soft_wrap=True)
 
@@ -431,22 +468,37 @@ def rtl(
     machine: Annotated[
         bool,
         typer.Option(
-            "--machine", help="Also the whole training machine: units, buffers, DMA behind AXI4."
+            "--machine", help="Also the whole machine: units, buffers, memory access behind AXI4."
         ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write Verilog and parameters of the machine's units: grid, or array, SORE and WUVE."""
-    from rtl.export import export, export_machine, units
+    """Write Verilog and parameters of the machine's units: array or grid, and what goes with it."""
+    from rtl.export import export, export_machine, unit_name, units
     from simulator.arch import NMArray
-    from simulator.arch.accelerator import with_rtl
+    from simulator.arch.accelerator import kind, with_rtl
+    from simulator.arch.dsp_chain import DspChain
     from simulator.arch.load import load_arch
+    from sparseloom.outputs import check_folder
+    from sparseloom.progress import progress
 
-    params = with_rtl(load_arch(arch))
-    if machine and not isinstance(params, NMArray):
-        raise ValueError(f"Only an nm_array has a whole machine, not a {type(params).__name__}")
-    whole = [export_machine(params, out)] if machine and isinstance(params, NMArray) else []
-    done = [*(export(unit, out) for unit in units(params)), *whole]
+    check_folder(out)  # before the work, not after it
+    loaded = load_arch(arch)
+    # A DspChain's units are those of its whole machine alone.
+    params = loaded if machine and isinstance(loaded, DspChain) else with_rtl(loaded, arch)
+    whole_machine = params if isinstance(params, NMArray | DspChain) else None
+    if machine and not whole_machine:
+        raise ValueError(
+            f"Only an nm_array and a dsp_chain have a whole machine; {arch} is a {kind(params)}"
+        )
+    done = []
+    with progress("exporting") as step:
+        # The whole machine first: it may be refused.
+        whole = [export_machine(whole_machine, out)] if machine and whole_machine else []
+        for unit in units(params):
+            done.append(export(unit, out))
+            step(unit_name(unit))
+    done += whole
     files = [str(file) for paths in done for file in (paths.verilog, paths.parameters)]
     if as_json:
         _print_json(
@@ -473,7 +525,7 @@ def cosim(
 ) -> None:
     """Run the machine's RTL beside the simulator: same bits, cycles and counters, or exit 1.
 
-    Points are dealt out to the grid, or to the array and, if it can train, its SORE and its WUVE.
+    Points are dealt out to its units: array or grid, and SORE and WUVE, or the delta encoder.
     """
     from rtl.cosim import cosimulate
     from simulator.arch.accelerator import with_rtl
@@ -482,7 +534,7 @@ def cosim(
 
     with progress("co-simulating", points) as step:
         found = cosimulate(
-            with_rtl(load_arch(arch)),
+            with_rtl(load_arch(arch), arch),
             points=points,
             seed=seed,
             engine=engine.value,
@@ -514,15 +566,31 @@ def cosim(
         raise typer.Exit(1)
 
 
-@app.command()
+REPRODUCED: Final = {
+    "scale-sim": "folds of dense arrays and AlexNet's first layer: SCALE-Sim",
+    "eyeriss-v2": "a PE that skips both operands' zeros: Sparseloop's ground truth",
+    "sigma-tpu": "SIGMA and a 128 x 128 TPU: TeAAL's baselines",
+    "tensor-cores": "sparse tensor cores and DSTC: Sparseloop",
+    "sat": "N:M training, average of five networks: SAT",
+    "flightllm": "LLaMA-2-7B on sparse DSP chains: FlightLLM",
+}
+"""The sections of `reproduce`, which load when they run."""
+
+_SECTIONS: Final = "\n".join(f"  {name:<14}{what}" for name, what in REPRODUCED.items())
+
+
+@app.command(
+    help="Show published figures beside ours: error, source, and why where they do not match."
+    f"\n\n\b\nSections:\n{_SECTIONS}"
+)
 def reproduce(
     sections: Annotated[
         list[str] | None,
-        typer.Argument(help="Sources, such as sat; all if left out.", show_default=False),
+        typer.Argument(help="Sections, such as sat; all if left out.", show_default=False),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show published figures beside ours: error, source, and why where they do not match."""
+    """Show published figures beside ours."""
     from sparseloom.progress import progress
     from sparseloom.reproduce import reproduce as execute
 
@@ -577,7 +645,7 @@ def sweep(
     from sparseloom.progress import counted
     from sparseloom.sweeps import sweep as run_sweep
 
-    with counted("sweeping") as on_point:
+    with _resumable(), counted("sweeping") as on_point:
         done = run_sweep(
             spec, store, jobs=jobs, dask=dask, retry_failed=retry_failed, on_point=on_point
         )
@@ -598,8 +666,19 @@ def sweep(
         raise typer.Exit(1)
 
 
+@contextmanager
+def _resumable() -> Iterator[None]:
+    """Say, when the keyboard stops a sweep, what is kept and how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        if str(stop):
+            print(f"sparseloom: {stop}", file=sys.stderr)
+        raise
+
+
 def _report_sweep(store: Path, out: Path | None, as_json: bool, count: bool) -> None:
-    from sparseloom.sweeps.report import sweep_tables, to_json, write_report
+    from sparseloom.sweeps.report import meanings, sweep_tables, to_json, write_report
     from sparseloom.sweeps.store import open_store
     from sparseloom.sweeps.summary import summarise
 
@@ -609,6 +688,12 @@ def _report_sweep(store: Path, out: Path | None, as_json: bool, count: bool) -> 
             return
         summary = summarise(opened)
         written = write_report(opened, summary, out) if out else ()
+    if written and not any(path.suffix == ".parquet" for path in written):
+        print(
+            "sparseloom: points.parquet is not written, it needs pyarrow: "
+            "pip install 'sparseloom[parquet]'",
+            file=sys.stderr,
+        )
     if as_json:
         _print_json(to_json(summary))
         return
@@ -620,6 +705,8 @@ def _report_sweep(store: Path, out: Path | None, as_json: bool, count: bool) -> 
         console.print(f"\n{workload}")
         for table in tables:
             console.print(plain_table(table.title, table.columns, table.rows))
+    for name, unit, meaning in meanings(summary.objectives):
+        console.print(f"{name}: {meaning}{f' ({unit})' if unit and unit != meaning else ''}")
     for reason, number in summary.failures.items():
         console.print(f"failed, {number:,} points: {reason}", soft_wrap=True)
     for path in written:

@@ -1,5 +1,6 @@
 """Where the cycles of a run go, what its sparsity bought, and why not one over the density."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -9,7 +10,7 @@ from simulator.arch import Dataflow, NMArray
 from simulator.result import STALLS
 from sparseloom.ablation import Optimisation, ablate
 from sparseloom.runs import Run
-from sparseloom.schema import CAUSES, SHORTFALLS
+from sparseloom.schema import CAUSES, SHORTFALLS, at_work
 from workloads.canonical import Spec
 
 __all__ = ["Explanation", "OpStory", "explain"]
@@ -49,7 +50,7 @@ class OpStory(Spec):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation(Spec):
-    """A run in words and numbers; `optimisations` of the training array, if the run trains."""
+    """A run in words and numbers; an array's `optimisations` are given if the run trains."""
 
     workload: str
     arch: str
@@ -203,7 +204,7 @@ def explain(run: Run) -> Explanation:
     return Explanation(
         workload=run.graph.name,
         arch=run.arch_name,
-        sparsity=str(run.sparsity),
+        sparsity=result.sparsity if result.detail else str(run.sparsity),
         cycles=result.cycles,
         causes=tuple(result.bottlenecks()),
         ridge_macs_per_byte=machine_roofline(run.arch).ridge_macs_per_byte,
@@ -212,10 +213,16 @@ def explain(run: Run) -> Explanation:
         lost=lost,
         sentences=_sentences(run, ops, density, lost),
         ops=ops,
-        optimisations=ablate(run.graph, run.arch, result.cycles)
-        if run.method and isinstance(run.arch, NMArray)
-        else (),
+        optimisations=_optimisations(run),
     )
+
+
+def _optimisations(run: Run) -> tuple[Optimisation, ...]:
+    if isinstance(run.arch, NMArray) and not run.method:
+        return ()
+    compress = bool(run.result.detail.get("compressed"))
+    seed = run.result.provenance.seed
+    return ablate(run.graph, run.arch, run.result.cycles, compress=compress, seed=seed)
 
 
 def _whole_lost(run: Run, density: float) -> Lost:
@@ -230,7 +237,8 @@ def _whole_lost(run: Run, density: float) -> Lost:
 def _sentences(run: Run, ops: tuple[OpStory, ...], density: float, lost: Lost) -> tuple[str, ...]:
     cause, cycles, share = run.result.bottlenecks()[0]
     of = f"{cycles:,} of {run.result.cycles:,} cycles ({share:.0%})"
-    out = [f"The largest part of the run, {of}, is {CAUSES[cause]}."]
+    what = at_work(cause, cycles, run.result.macs_effectual, run.arch.peak_macs_per_cycle)
+    out = [f"The largest part of the run, {of}, is {what}."]
     placed = [op for op in ops if op.roof]
     under = sum(op.cycles for op in placed if op.roof == "bandwidth")
     total = sum(op.cycles for op in placed)
@@ -241,4 +249,22 @@ def _sentences(run: Run, ops: tuple[OpStory, ...], density: float, lost: Lost) -
         )
     if run.speedup is not None:
         out.append(f"The sparsity: {_bought(run.speedup, density, lost, run.result.cycles)}.")
-    return tuple(out)
+    return (*out, *_memory(run.result.detail))
+
+
+def _memory(detail: Mapping[str, Any]) -> tuple[str, ...]:
+    """Say how wide a decoder's weights are, and in which channels its KV cache lies."""
+    if "kv_cache" not in detail:
+        return ()
+    bits, kv = detail["weight_bits"], detail["kv_cache"]
+    widths = ", ".join(f"{bits.count(n)} of {n} bits" for n in sorted(set(bits)))
+    cores = ", ".join(
+        f"core {core} in {own[0]} to {own[-1]}" for core, own in enumerate(kv["channels"])
+    )
+    weights = f"Layers by the width of their weights: {widths}; the head has {detail['head_bits']}"
+    cache = (
+        f"The KV cache holds {kv['tokens']} tokens; a core has {kv['heads_per_core']} of "
+        f"{kv['heads']} heads of keys and values, every line of 64 bytes in the next of its HBM "
+        f"channels ({cores}), {kv['bytes_per_channel']:,} bytes a channel"
+    )
+    return f"{weights} bits.", f"{cache}."

@@ -1,7 +1,5 @@
 """Figures of a report, drawn from a run's document as self-contained SVG."""
 
-import base64
-import io
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -180,14 +178,7 @@ def draw(document: Document) -> list[dict[str, str]]:
         figure = function(document)
         if figure is not None:
             caption = " ".join((function.__doc__ or "").split())
-            drawn.append({"name": name, "title": title, "caption": caption, "url": _url(figure)})
+            drawn.append(
+                {"name": name, "title": title, "caption": caption, "url": canvas.svg_url(figure)}
+            )
     return drawn
-
-
-def _url(figure: "Figure") -> str:
-    import matplotlib as mpl
-
-    buffer = io.BytesIO()
-    with mpl.rc_context({"svg.hashsalt": "sparseloom", "svg.fonttype": "path"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -1,11 +1,11 @@
 """The picture of a placement: SLRs, columns or slots, units by kind, nets."""
 
-import io
 import math
 from typing import TYPE_CHECKING, Final
 
 from mapping.placer import Placement, Problem, SitesProblem
 from mapping.placer.device import Device, Resource
+from sparseloom.canvas import svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,12 +31,7 @@ _NAMED: Final = 80
 
 def floorplan_svg(problem: Problem | SitesProblem, placement: Placement) -> str:
     """Return the floorplan as SVG text; the same placement draws the same bytes."""
-    import matplotlib as mpl
-
-    figure, buffer = draw_floorplan(problem, placement), io.StringIO()
-    with mpl.rc_context({"svg.hashsalt": "sparseloom", "svg.fonttype": "path"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return buffer.getvalue()
+    return svg(draw_floorplan(problem, placement))
 
 
 def draw_floorplan(problem: Problem | SitesProblem, placement: Placement) -> "Figure":
@@ -118,7 +113,7 @@ def _draw_slots(axes: "Axes", problem: Problem, placement: Placement) -> None:
     members: dict[tuple[int, int, int], list[str]] = {}
     for name, slot in placement.slots.items():
         members.setdefault(slot, []).append(name)
-    rows = problem.grid.rows
+    rows, most = problem.grid.rows, max(map(len, members.values()))
     centres: dict[str, tuple[float, float]] = {}
     for slr in range(len(problem.device.slrs)):
         for row in range(rows):
@@ -126,7 +121,7 @@ def _draw_slots(axes: "Axes", problem: Problem, placement: Placement) -> None:
                 corner = (x * 1.15, slr * (rows + 0.25) + row * 1.04)
                 _box(axes, corner, (1.1, 1), _LIGHT, edge=_GREY)
                 names = members.get((slr, x, row), [])
-                centres |= _draw_units(axes, corner, names, [colours[kind[n]] for n in names])
+                centres |= _draw_units(axes, corner, names, [colours[kind[n]] for n in names], most)
         middle = slr * (rows + 0.25) + rows / 2
         axes.text(-0.04, middle, f"SLR {slr}", ha="right", va="center", color=_GREY)
     _draw_nets(axes, problem, centres)
@@ -140,11 +135,11 @@ def _draw_slots(axes: "Axes", problem: Problem, placement: Placement) -> None:
 
 
 def _draw_units(
-    axes: "Axes", corner: tuple[float, float], names: list[str], colours: list[str]
+    axes: "Axes", corner: tuple[float, float], names: list[str], colours: list[str], most: int
 ) -> dict[str, tuple[float, float]]:
-    """Draw the units of a slot in a raster; return their centres."""
-    side = math.ceil(math.sqrt(len(names)))
-    rows = math.ceil(len(names) / max(side, 1))
+    """Draw the units of a slot in a raster that holds `most`; return their centres."""
+    side = math.ceil(math.sqrt(most))
+    rows = math.ceil(most / side)
     centres = {}
     for index, (name, colour) in enumerate(zip(names, colours, strict=True)):
         down, along = divmod(index, side)

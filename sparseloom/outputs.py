@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mapping.placer import Placement, Problem, SitesProblem
+    from sparseloom.designs import Design, DesignSpec
 
-__all__ = ["check_folder", "dumps", "write_files", "write_placement", "write_run"]
+__all__ = ["check_folder", "dumps", "write_files", "write_placed", "write_run"]
 
 
 def dumps(document: Mapping[str, Any]) -> str:
@@ -31,10 +32,18 @@ def write_files(files: Mapping[str, str | bytes], folder: Path) -> tuple[Path, .
     """Write `files` (name to text or bytes) into `folder`, made if missing; return their paths.
 
     They are written beside it first and then renamed into place, so that an error leaves what
-    was there before. Raises ValueError if `folder` is a file.
+    was there before. Raises ValueError, naming the folder, if it cannot be written.
     """
     check_folder(folder)
-    folder = folder.absolute()
+    try:
+        return _written(files, folder.absolute())
+    except OSError as error:
+        raise ValueError(
+            f"Output folder {str(folder)!r} cannot be written: {error.strerror}"
+        ) from None
+
+
+def _written(files: Mapping[str, str | bytes], folder: Path) -> tuple[Path, ...]:
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
@@ -56,15 +65,31 @@ def write_run(document: Mapping[str, Any], folder: Path) -> tuple[Path, ...]:
     return write_files({"result.json": dumps(document), "report.html": render(document)}, folder)
 
 
-def write_placement(
-    problem: "Problem | SitesProblem", placement: "Placement", folder: Path
+def write_placed(
+    problem: "Problem | SitesProblem | DesignSpec", found: "Placement | Design", folder: Path
 ) -> tuple[Path, ...]:
-    """Write placement.json and floorplan.svg of a placement into `folder`."""
-    from sparseloom.floorplan import floorplan_svg
+    """Write a placement's placement.json and floorplan.svg into `folder`, or a design's files.
 
-    document = {**placement.summary(), **placement.to_json()}
-    files = {
-        "placement.json": dumps(document),
-        "floorplan.svg": floorplan_svg(problem, placement),
-    }
+    These are design.json, candidates.csv (one row a candidate) and front.svg.
+    """
+    from sparseloom.designs import Design, DesignSpec
+
+    files: dict[str, str | bytes]
+    if isinstance(found, Design):
+        from sparseloom.designs.figures import front_svg
+        from sparseloom.designs.outcome import to_dataframe
+
+        files = {
+            "design.json": dumps(found.to_json()),
+            "candidates.csv": to_dataframe(found).to_csv(index=False),
+            "front.svg": front_svg(found),
+        }
+    else:
+        from sparseloom.floorplan import floorplan_svg
+
+        assert not isinstance(problem, DesignSpec)
+        files = {
+            "placement.json": dumps({**found.summary(), **found.to_json()}),
+            "floorplan.svg": floorplan_svg(problem, found),
+        }
     return write_files(files, folder)

@@ -1,9 +1,9 @@
 """Progress on stderr: only on a terminal, and only for work that takes longer than a second."""
 
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import Timer
 
 __all__ = ["counted", "progress"]
 
@@ -12,7 +12,7 @@ PATIENCE_S = 1.0
 
 @contextmanager
 def progress(title: str, total: int | None = None) -> Iterator[Callable[[str], None]]:
-    """Yield a function to call with the name of each finished item."""
+    """Yield a function to call with the name of each finished item, if there are any."""
     if not sys.stderr.isatty():
         yield lambda _name: None
         return
@@ -27,16 +27,13 @@ def progress(title: str, total: int | None = None) -> Iterator[Callable[[str], N
     )
     bar = Progress(*columns, console=Console(stderr=True), transient=True)
     task = bar.add_task(title, total=total)
-    began = time.monotonic()
-
-    def step(name: str) -> None:
-        bar.update(task, advance=1, description=f"{title} {name[-32:]}")
-        if time.monotonic() - began > PATIENCE_S:
-            bar.start()
-
+    patience = Timer(PATIENCE_S, bar.start)
+    patience.start()
     try:
-        yield step
+        yield lambda name: bar.update(task, advance=1, description=f"{title} {name[-32:]}")
     finally:
+        patience.cancel()
+        patience.join()  # a bar that just starts is stopped as well
         bar.stop()
 
 

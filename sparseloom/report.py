@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sparseloom.figures import draw
-from sparseloom.schema import CAUSES, SCHEMA
+from sparseloom.schema import SCHEMA, at_work
 from sparseloom.tables import SIDES, si, two_sided
 
 __all__ = ["read_document", "render", "report_file"]
@@ -43,7 +43,9 @@ def read_document(path: Path) -> dict[str, Any]:
     """
     file = path / "result.json" if path.is_dir() else path
     if not file.is_file():
-        raise ValueError(f"{str(file)!r} does not exist; give a result.json or its folder")
+        raise ValueError(
+            f"{str(file)!r} does not exist; give a result.json, its folder or a sweep's store"
+        )
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
@@ -61,6 +63,10 @@ def _headline(document: Mapping[str, Any]) -> list[dict[str, str]]:
     beside = "baseline_cycles" in d
     rows = [
         ("cycles", f"{d['cycles']:,}", f"{d['baseline_cycles']:,}" if beside else ""),
+        *(
+            (f"of which {name}", f"{spent['cycles']:,}", _count(spent.get("baseline_cycles")))
+            for name, spent in d.get("passes", {}).items()
+        ),
         ("time", si(d["seconds"], "s"), si(d["baseline_seconds"], "s") if beside else ""),
         (
             "dynamic energy",
@@ -99,6 +105,18 @@ def _headline(document: Mapping[str, Any]) -> list[dict[str, str]]:
     return [{"name": name, "value": value, "baseline": base} for name, value, base in rows]
 
 
+def _count(value: int | None) -> str:
+    return "" if value is None else f"{value:,}"
+
+
+def _largest(document: Mapping[str, Any]) -> str:
+    """Return what the largest part of the run is."""
+    d = document
+    cause, macs = d["bottleneck"], d["macs_effectual"]
+    cycles = next((part["cycles"] for part in d["bottlenecks"] if part["cause"] == cause), 0)
+    return at_work(cause, cycles, macs, d["peak_macs_per_cycle"])
+
+
 def render(document: Mapping[str, Any]) -> str:
     """Return the page: headline numbers, figures, operators, notes, assumptions, provenance.
 
@@ -118,7 +136,7 @@ def render(document: Mapping[str, Any]) -> str:
         d=document,
         headline=_headline(document),
         figures=draw(document),
-        causes=CAUSES,
+        largest=_largest(document),
         sides=SIDES if two_sided(document) else (),
         parameters=_flat(document["arch_parameters"]),
     )

@@ -17,6 +17,7 @@ __all__ = [
     "SIDES",
     "catalogue_table",
     "causes_lines",
+    "design_tables",
     "explanation_table",
     "mapped_lines",
     "mapped_table",
@@ -51,9 +52,9 @@ def _table(title: str, columns: Sequence[tuple[str, str]]) -> "Table":
     for name, justify in columns:
         table.add_column(
             name,
-            justify="right" if justify == "right" else "left",
-            no_wrap=justify != "fold",
-            overflow="fold" if justify == "fold" else "ellipsis",
+            justify="right" if justify.startswith("right") else "left",
+            no_wrap="fold" not in justify,
+            overflow="fold" if "fold" in justify else "ellipsis",
         )
     return table
 
@@ -125,7 +126,7 @@ def ops_table(document: Mapping[str, Any], top: int) -> "Table":
     ops = document["ops"]
     chosen = sorted(range(len(ops)), key=lambda i: (-ops[i]["cycles"], i))[:top]
     beside = "baseline_cycles" in document
-    columns = [("operator", "left"), ("kind", "left"), ("cycles", "right"), ("share", "right")]
+    columns = [("operator", "fold"), ("kind", "left"), ("cycles", "right"), ("share", "right")]
     columns += [("speed-up", "right")] if beside else []
     sides = SIDES if two_sided(document) else ()
     columns += [(name, "right") for name, _ in sides]
@@ -276,7 +277,7 @@ def _cell(value: "Cell") -> str:
 def study_table(found: "StudyTable") -> "Table":
     """Return one table of a study."""
     texts = [
-        "left" if all(isinstance(row[i], str) for row in found.rows) else "right"
+        "fold" if all(isinstance(row[i], str) for row in found.rows) else "right"
         for i in range(len(found.columns))
     ]
     table = _table(found.title, list(zip(found.columns, texts, strict=True)))
@@ -289,7 +290,8 @@ def placement_table(document: Mapping[str, Any]) -> "Table":
     """Return the figures of a placement and what it uses of the device."""
     d = document
     table = _table(f"{d['problem']} on {d['device']}", [("", "left"), ("", "right")])
-    table.add_row("units placed", f"{d['placed']:,}")
+    for kind, count in d["placed_by_kind"].items():
+        table.add_row(f"{kind} units placed", f"{count:,}")
     table.add_row("weighted wire length", f"{d['objective']:,.6g}")
     table.add_row("proved lower bound", f"{d['bound']:,.6g}")
     table.add_row("gap", f"{d['gap']:.2%} ({d['status']})")
@@ -300,4 +302,56 @@ def placement_table(document: Mapping[str, Any]) -> "Table":
     for slr, wires in enumerate(d["crossing_wires"]):
         table.add_row(f"wires from SLR {slr} to {slr + 1}", f"{wires:,}")
     table.add_row("registers at crossings", f"{d['crossing_registers']:,}")
+    return table
+
+
+FRONT_ROWS: Final = 12
+"""Most designs of a front that a table shows."""
+
+
+def design_tables(document: Mapping[str, Any]) -> list["Table"]:
+    """Return the chosen machines beside the reference, cycles saved by cause, and the front."""
+    d = document
+    return [_beside(d), _saved(d), _front(d)]
+
+
+def _beside(d: Mapping[str, Any]) -> "Table":
+    machines = [*d["machines"], d["reference"]]
+    titles = [("", "left"), *((m["name"], "right-fold") for m in d["machines"])]
+    titles += [(f"reference {d['reference']['name']}", "right-fold"), ("limit of all", "right")]
+    proof = f"gap {d['gap']:.2%} ({d['status']}) over {d['candidates']} candidates"
+    table = _table(f"{d['problem']} on {d['device']}: {proof}", titles)
+    table.add_row("cycles", *(f"{m['cycles']:,}" for m in machines), "")
+    for job in d["reference"]["cycles_by_workload"]:
+        table.add_row(f"  {job}", *(f"{m['cycles_by_workload'][job]:,}" for m in machines), "")
+    table.add_row("dynamic energy", *(si(m["energy_j"], "J") for m in machines), "")
+    for name in d["reference"]["takes"]:
+        limit = d["budget"].get(name)
+        cells = [_amount(m["takes"][name]) for m in machines]
+        table.add_row(name, *cells, _amount(limit["limit"]) if limit else "none")
+    return table
+
+
+def _amount(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) and value < 1e9 else f"{value:.4g}"
+
+
+def _saved(d: Mapping[str, Any]) -> "Table":
+    rows = [(CAUSES[cause], f"{cycles:,}") for cause, cycles in d["saved_by_cause"].items()]
+    return plain_table("Cycles saved over the reference, by cause", ("", "cycles"), rows)
+
+
+def _front(d: Mapping[str, Any]) -> "Table":
+    """Return the fastest of the front that fit; what all take alike has no column."""
+    fitting = [m for m in d["front"] if not m["lacks"]]
+    shown = fitting[:FRONT_ROWS]
+    more = f", the fastest {len(shown)} of these" if len(shown) < len(fitting) else ""
+    title = (
+        f"Pareto front: {len(d['front'])} of {d['candidates']} candidates, {len(fitting)} fit{more}"
+    )
+    takes = [n for n in d["reference"]["takes"] if len({m["takes"][n] for m in fitting}) > 1]
+    table = _table(title, [("", "fold"), *((n, "right") for n in ("cycles", "energy", *takes))])
+    for m in shown:
+        costs = (_amount(m["takes"][name]) for name in takes)
+        table.add_row(m["name"], f"{m['cycles']:,}", si(m["energy_j"], "J"), *costs)
     return table

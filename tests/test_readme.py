@@ -1,6 +1,7 @@
 """The README is true: its examples run, and print what it says they print."""
 
 import importlib.util
+import json
 import re
 from pathlib import Path
 
@@ -59,6 +60,18 @@ def test_llm_command_prints_what_the_readme_says(capsys):
     assert lines(capsys.readouterr().out) == lines(block("console", 4))
 
 
+def test_decoder_and_machine_examples_run_together(capsys, tmp_path):
+    shape, machine = tmp_path / "my-decoder.yaml", tmp_path / "machine.yaml"
+    shape.write_text(block("yaml"))
+    machine.write_text(block("yaml", 1))
+    lengths = ("--prefill", "128", "--decode", "2", "--json")
+    assert invoke(["run", str(shape), "--arch", str(machine), *lengths]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["weight_bits"] == [3, 4, 5, 4] * 6
+    assert (found["head_bits"], found["always_on_chip"]) == (8, False)
+    assert (found["kv_cache"]["heads"], found["attention_percent"]) == (4, 30)
+
+
 def numbers(text):
     return [float(n.replace(",", "")) for n in re.findall(r"\d[\d,]*\.?\d*", text)]
 
@@ -76,6 +89,14 @@ def test_recorded_run_prints_what_the_readme_says(capsys):
     assert numbers(printed) == pytest.approx(numbers(said), rel=0.01)
 
 
+@pytest.mark.slow
+def test_design_command_prints_what_the_readme_says(capsys, tmp_path):
+    """The built-in design is at least as fast as the paper's array, and says why."""
+    (command,) = re.findall(r"^    sparseloom (place sat-design .*)$", README, flags=re.M)
+    assert invoke(command.replace("points.db", str(tmp_path / "points.db")).split()) == 0
+    assert lines(capsys.readouterr().out) == lines(block("console", 6))
+
+
 def test_machine_table_names_every_preset():
     rows = re.findall(r"^\| (`.*?) \| `(\w+)`", README, flags=re.M)
     found = {name: kind for names, kind in rows for name in re.findall(r"`([\w-]+)`", names)}
@@ -84,7 +105,7 @@ def test_machine_table_names_every_preset():
 
 def test_machine_file_example_is_a_machine(tmp_path, capsys):
     path = tmp_path / "machine.yaml"
-    path.write_text(block("yaml"))
+    path.write_text(block("yaml", -1))
     assert invoke(["run", "resnet9", "--arch", str(path), "--json"]) == 0
     assert '"rows": 16' in capsys.readouterr().out
 

@@ -172,8 +172,9 @@ def sparsify(
 
     Known values are pruned by magnitude and stay float32. Three kinds of operator stay dense,
     each with a sentence in the notes: the first one with a weight unless `first_layer`, those
-    whose reduction is shorter than one group or bank, and products of two activations. Raises
-    ValueError when the structure does not fit a weight, naming it.
+    whose reduction is shorter than one group or bank, and products of two activations. Operators
+    that lose every weight are noted as well. Raises ValueError when the structure does not fit a
+    weight, naming it.
     """
     if isinstance(sparsity, Dense):
         return graph
@@ -186,6 +187,8 @@ def sparsify(
     dense = spared | {op.inputs[1] for op in short}
     chosen = dict.fromkeys(op.inputs[1] for op in weighted if op.inputs[1] not in dense)
     specs = {name: _sparse_spec(graph.tensors[name], sparsity) for name in chosen}
+    empty = {name for name, spec in specs.items() if not sparsity.nnz(spec.shape)}
+    none_left = listed(op.name for op in rest if op.inputs[1] in empty)
     pruned = {
         name: np.where(prune(graph.values[name], sparsity), graph.values[name], np.float32(0))
         for name in chosen
@@ -195,7 +198,11 @@ def sparsify(
         graph,
         tensors={**graph.tensors, **specs},
         values={**graph.values, **pruned},
-        notes=(*graph.notes, *_notes(sparsity, first, short, products)),
+        notes=(
+            *graph.notes,
+            *_notes(sparsity, first, short, products),
+            *([f"No weight is left under {sparsity}: {none_left}"] if empty else []),
+        ),
     )
 
 

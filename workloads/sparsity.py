@@ -359,7 +359,13 @@ class Explicit(_Counted):
     def __init__(self, mask: ArrayLike) -> None:
         array = np.array(mask)
         if array.dtype.kind not in "buif":
-            raise ValueError(f"An explicit mask must hold numbers or booleans, not {array.dtype}")
+            raise ValueError(f"An explicit mask must hold booleans or 0 and 1, not {array.dtype}")
+        odd = array[(array != 0) & (array != 1)]
+        if odd.size:
+            raise ValueError(
+                f"An explicit mask must hold booleans or 0 and 1, not {odd.flat[0]}; "
+                "the mask of a tensor is `tensor != 0`"
+            )
         if array.size == 0:
             raise ValueError(
                 f"An explicit mask needs at least one element, not shape {array.shape}"

@@ -1,12 +1,63 @@
-"""YAML files of the user: read safely, with the line of every key for error messages."""
+"""YAML files of the user: read safely and validated, every mistake one sentence with its line."""
 
-from dataclasses import dataclass, field
+import difflib
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, fields, is_dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
 
 import yaml
 
-__all__ = ["YamlFile", "parse_yaml", "read_yaml"]
+from workloads.paths import absence
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+__all__ = ["YamlFile", "among", "parse_yaml", "read_yaml"]
+
+Kind = TypeVar("Kind")
+
+_INT: Final = re.compile(r"[-+]?(0x[0-9a-fA-F]+|[0-9][0-9_]*)$")
+_FLOAT: Final = re.compile(
+    r"[-+]?([0-9][0-9_]*\.?[0-9_]*|\.[0-9]+)([eE][-+]?[0-9]+)?$|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$"
+)
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML with the numbers of YAML 1.2: 1e9 and 19.2e9 are numbers, 2:8 is a text."""
+
+
+def _number(_loader: _Loader, node: yaml.ScalarNode) -> int | float:
+    text = str(node.value).replace("_", "").lower()
+    if "x" in text:
+        return int(text, 16)
+    if _INT.match(text):
+        return int(text)
+    value = float(text.replace(".inf", "inf").replace(".nan", "nan"))
+    # 19.2e9 is a round number of something: a whole number wherever one is wanted.
+    return int(value) if "e" in text and value.is_integer() else value
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in found if not tag.endswith((":int", ":float"))]
+    for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+for _tag, _pattern in (("int", _INT), ("float", _FLOAT)):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", _pattern, [*"-+.0123456789"])
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_tag}", _number)
+
+
+def among(given: object, known: Iterable[str], what: str = "known") -> str:
+    """Return "known: a, b" and, if one is spelt alike, which may have been meant.
+
+    >>> among("rowz", ["rows", "cols"])
+    "known: rows, cols (did you mean 'rows'?)"
+    """
+    names = list(known)
+    close = difflib.get_close_matches(str(given), names, 1)
+    return f"{what}: {', '.join(names)}" + (f" (did you mean {close[0]!r}?)" if close else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,7 +65,7 @@ class YamlFile:
     """A file's plain content and the line of every key; keys of nested parts are dotted."""
 
     name: str
-    content: Any
+    content: Any = None
     lines: dict[str, int] = field(default_factory=dict)
 
     def where(self, key: str) -> str:
@@ -22,6 +73,74 @@ class YamlFile:
         while key and key not in self.lines:
             key = key.rpartition(".")[0]
         return f"{self.name}, line {self.lines[key]}" if key else self.name
+
+    def mapping(self, wanted: str) -> dict[str, Any]:
+        """Return a copy of the content. Raises ValueError saying what is wanted if it is none."""
+        if not isinstance(self.content, dict):
+            empty = "the file is empty; " if self.content is None else ""
+            raise ValueError(f"{self.name}: {empty}{wanted}")
+        return dict(self.content)
+
+    def build(self, kind: type[Kind], content: Any) -> Kind:
+        """Return `content`, which stands in this file, validated as the dataclass `kind`.
+
+        Raises ValueError naming file, line and key of whatever is unknown, missing, mistyped or
+        out of range.
+        """
+        from pydantic import ValidationError
+
+        validator: TypeAdapter[Kind] = _validator(kind)  # type: ignore[arg-type]  # types hash
+        try:
+            return validator.validate_python(content)
+        except ValidationError as error:
+            # A key that is misspelt is also missing: say what stands there first.
+            problems = sorted(error.errors(), key=lambda problem: problem["type"] not in _UNKNOWN)
+            raise ValueError(self._sentence(kind, problems[0])) from None
+
+    def _sentence(self, kind: Any, problem: Any) -> str:
+        path = list(problem["loc"])
+        while path and path[-1] in _BRANCHES:
+            path.pop()
+        key = ".".join(map(str, path))
+        where, message = self.where(key), problem["msg"].removeprefix("Value error, ")
+        match problem["type"]:
+            case unknown if unknown in _UNKNOWN:
+                known = (f.name for f in fields(_owner(kind, path[:-1])))
+                return f"{where}: unknown key {key!r}; {among(path[-1], known)}"
+            case "missing" | "missing_argument":
+                return f"{where}: key {key!r} is missing"
+            case "value_error":
+                return f"{where}: {message}"
+        return f"{where}: {key} is {problem['input']!r}: {message[:1].lower()}{message[1:]}"
+
+
+@lru_cache
+def _validator(kind: Any) -> "TypeAdapter[Any]":
+    """Return the validator of a dataclass, built once: that takes longer than its use."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
+
+
+_UNKNOWN: Final = ("unexpected_keyword_argument", "extra_forbidden")
+_BRANCHES: Final = ("bool", "int", "float", "str")
+"""A union names the branch it tried behind the key; that is no part of the file."""
+
+
+def _owner(kind: Any, path: list[str | int]) -> Any:
+    """Return the dataclass that `path` leads to; list indices and keys of mappings are passed."""
+    owner = kind
+    for part in path:
+        types = {f.name: f.type for f in fields(owner)}
+        owner = next(_dataclasses(types.get(str(part))), owner)
+    return owner
+
+
+def _dataclasses(kind: Any) -> Iterator[Any]:
+    if is_dataclass(kind):
+        yield kind
+    for argument in get_args(kind):
+        yield from _dataclasses(argument)
 
 
 def _key_lines(node: yaml.Node | None, prefix: str = "") -> dict[str, int]:
@@ -31,30 +150,36 @@ def _key_lines(node: yaml.Node | None, prefix: str = "") -> dict[str, int]:
         pairs = [(str(key.value), key, value) for key, value in node.value]
     elif isinstance(node, yaml.SequenceNode):
         pairs = [(str(index), value, value) for index, value in enumerate(node.value)]
-    for name, key, value in pairs:
-        path = f"{prefix}{name}"
+    for part, key, value in pairs:
+        path = f"{prefix}{part}"
+        if path in lines:
+            twice = f"key {path!r} stands on line {lines[path]} too"
+            raise yaml.constructor.ConstructorError(problem=twice, problem_mark=key.start_mark)
         lines[path] = key.start_mark.line + 1
         lines |= _key_lines(value, f"{path}.")
     return lines
 
 
 def parse_yaml(text: str, name: str) -> YamlFile:
-    """Return the content of `text`. Raises ValueError with file and line if it is not YAML."""
+    """Return the content of `text`.
+
+    Raises ValueError with file and line if it is not YAML or has a key twice.
+    """
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        content = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError) as error:
+        lines = _key_lines(yaml.compose(text, Loader=_Loader))
+        content = yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{name}, line {mark.line + 1}" if mark else name
         raise ValueError(f"{where}: not valid YAML: {getattr(error, 'problem', error)}") from None
-    return YamlFile(name=name, content=content, lines=_key_lines(node))
+    return YamlFile(name=name, content=content, lines=lines)
 
 
 def read_yaml(path: Path, name: str | None = None) -> YamlFile:
     """Return the content of a file. Raises ValueError, naming it, if it is missing or not YAML."""
     name = name or str(path)
-    if not path.is_file():
-        raise ValueError(f"File {name!r} does not exist")
+    if why := absence(path):
+        raise ValueError(f"File {name!r} {why}")
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:

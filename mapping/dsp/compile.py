@@ -13,13 +13,15 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
-from mapping.dsp.emit import LINE_BYTES, SLOTS, Emitter, Layout, lines
+from mapping.dsp.emit import SLOTS, Emitter, Layout, lines
 from mapping.dsp.model import Attention, Decoder, Embed, Linear, Node, Norm
 from mapping.dsp.offchip import OffChip
-from mapping.dsp.onchip import OnChip
+from mapping.dsp.onchip import ACT_SHIFT, OnChip
+from mapping.dsp.places import Spot, place_nodes, rotary_size
 from mapping.dsp.prefill import Prefill
 from simulator.arch.dsp_chain import DspChain
 from simulator.dsp_isa import (
+    LINE_BYTES,
     Base,
     Buffer,
     Code,
@@ -161,6 +163,7 @@ class CompiledModel:
     arch: DspChain
     layout: Layout
     places: abc.Mapping[str, int]
+    spots: abc.Mapping[str, Spot]
     _codes: dict[tuple[object, ...], Code] = field(default_factory=dict, repr=False)
     _programs: dict[tuple[str, int], Program] = field(default_factory=dict, repr=False)
 
@@ -260,25 +263,42 @@ class _Maker:
             needed_columns(model.arch, model.decoder, length) if phase == "prefill" else ()
         )
 
-    def emitter(self, bits: int) -> Emitter:
-        """Return the emitter of the phase for a weight width."""
+    def emitter(self, bits: int, layer: int = 0) -> Emitter:
+        """Return the emitter of the phase for layers of a weight width from `layer` on."""
         model = self.model
         if self.phase == "prefill":
             return Prefill(
                 arch=model.arch,
                 layout=model.layout,
                 bits=bits,
+                layer=layer,
                 tokens=self.length,
                 needed=self.needed,
             )
-        kind = OnChip if model.arch.always_on_chip else OffChip
-        return kind(arch=model.arch, layout=model.layout, bits=bits, kv=self.length)
+        if not model.arch.always_on_chip:
+            return OffChip(
+                arch=model.arch, layout=model.layout, bits=bits, layer=layer, kv=self.length
+            )
+        return self.on_chip(bits, layer)
+
+    def on_chip(self, bits: int, layer: int = 0) -> OnChip:
+        """Return the emitter of what runs on one token without leaving the chip."""
+        model = self.model
+        return OnChip(
+            arch=model.arch,
+            layout=model.layout,
+            bits=bits,
+            layer=layer,
+            kv=self.length,
+            rotary=rotary_size(model.decoder),
+            spots=model.spots,
+        )
 
     def stage(
         self, nodes: abc.Sequence[Node], first: int | None, times: int, bits: int, *, opening: bool
     ) -> Stage:
         """Return the sections of a layer (or what stands before all) run `times` times."""
-        emitter = self.emitter(bits)
+        emitter = self.emitter(bits, first or 0)
         sections, fresh, rotated, start = [], False, False, opening
         for node in nodes:
             code = self._code(emitter, node, fresh=fresh, rotated=rotated, opening=start)
@@ -329,8 +349,7 @@ class _Maker:
         model = self.model
         bits = model.arch.head_bits
         prefill = self.phase == "prefill"
-        kind = OffChip if not prefill and not model.arch.always_on_chip else OnChip
-        emitter = kind(arch=model.arch, layout=model.layout, bits=bits, kv=self.length)
+        emitter = self.on_chip(bits) if prefill else self.emitter(bits)
         sections = []
         for node in model.decoder.after:
             code: Code
@@ -351,6 +370,8 @@ class _Maker:
             "buffer": Buffer.OUT,
             "base": Base.ACTIVATIONS,
             "bytes": -(-node.width // self.model.arch.cores),
+            "bank": self.model.spots[node.name].source,
+            "shift": ACT_SHIFT,
             "channels": self.model.arch.hbm.channels_per_core,
         }
         return (
@@ -412,7 +433,7 @@ def program_file(program: Program, arch: DspChain) -> ProgramFile:
 
 def _laid_out(decoder: Decoder, arch: DspChain) -> CompiledModel:
     attention = decoder.attention
-    heads = -(-attention.heads // arch.cores)
+    heads = -(-attention.kv_heads // arch.cores)
     head_lines = lines(arch.kv_capacity_tokens * attention.size)
     layout = Layout(layer_lines=0, kv_head_lines=head_lines, kv_layer_lines=2 * heads * head_lines)
     places, widest = {}, 0
@@ -431,4 +452,10 @@ def _laid_out(decoder: Decoder, arch: DspChain) -> CompiledModel:
                 places[node.name] += index * widest
     head = len(decoder.layers) * widest
     places |= {node.name: head for node in decoder.after if isinstance(node, Linear)}
-    return CompiledModel(decoder=decoder, arch=arch, layout=layout, places=places)
+    return CompiledModel(
+        decoder=decoder,
+        arch=arch,
+        layout=layout,
+        places=places,
+        spots=place_nodes(arch, decoder),
+    )

@@ -19,6 +19,7 @@ from typing import Final
 from mapping.dsp.model import Attention, Embed, Linear, Norm
 from mapping.dsp.tiles import (
     ROW_BYTES,
+    At,
     Tile,
     Unit,
     core_rows,
@@ -28,13 +29,22 @@ from mapping.dsp.tiles import (
     unrolled,
 )
 from simulator.arch.dsp_chain import DspChain
-from simulator.dsp_isa import Base, Buffer, Code, Instruction, Loop, MiscOp, Module
+from simulator.dsp_isa import (
+    LINE_BYTES,
+    TABLE_ROWS,
+    Base,
+    Buffer,
+    Code,
+    Instruction,
+    Loop,
+    MiscOp,
+    Module,
+)
 from workloads.canonical import Spec
 
 __all__ = ["HEAD_AXIS", "LINE_BYTES", "SLOTS", "TOKEN_AXIS", "Emitter", "Layout", "Waits", "lines"]
 
 LD, ST, MM, MV, MISC, SYS = Module
-LINE_BYTES: Final = 64
 HEAD_AXIS: Final = 1
 TOKEN_AXIS: Final = 2
 
@@ -45,6 +55,15 @@ SLOTS: Final[Mapping[str, int]] = {
 share one: LD is two ahead of MISC, and MISC two ahead of ST)."""
 
 Waits = tuple[Module, ...]
+Fields = Mapping[str, int]
+Strides = Mapping[str, tuple[int, ...]]
+Placed = tuple[Fields, Strides]
+"""Fields of an instruction that say where its operands lie, and how they grow in loops."""
+
+
+def nowhere(at: At, query: int) -> Placed:
+    """Return no places."""
+    return {}, {}
 
 
 def lines(size_bytes: int) -> int:
@@ -68,11 +87,12 @@ class Layout(Spec):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Emitter(ABC):
-    """What the three programs share; `bits` is the weight width of the layer."""
+    """What the three programs share; `bits` is the weight width of layers from `layer` on."""
 
     arch: DspChain
     layout: Layout
     bits: int
+    layer: int = 0
 
     @property
     @abstractmethod
@@ -139,7 +159,7 @@ class Emitter(ABC):
         cross: bool = False,
         waits: Waits = (),
         releases: Waits = (),
-        strides: Mapping[str, tuple[int, ...]] | None = None,
+        strides: Strides | None = None,
         **fields: int,
     ) -> Instruction:
         """Return an LD of `size` bytes over the core's channels, or one across the switch."""
@@ -162,8 +182,8 @@ class Emitter(ABC):
         link: bool = False,
         cross: bool = False,
         base: Base = Base.ACTIVATIONS,
-        address: int = 0,
-        strides: Mapping[str, tuple[int, ...]] | None = None,
+        strides: Strides | None = None,
+        **fields: int,
     ) -> Instruction:
         """Return an ST of `size` bytes of results to memory, or over the link to every core."""
         width = 1 if cross else self.channels
@@ -172,20 +192,34 @@ class Emitter(ABC):
             module=ST,
             waits=waits,
             releases=releases,
-            fields={**values, "cross": int(cross), "link": int(link), "address": address},
+            fields={**values, "cross": int(cross), "link": int(link), **fields},
             strides=strides or {},
         )
 
     def kv_place(self, role: str) -> int:
         """Return where the core's keys ("k") or values ("v") of a layer start."""
-        return self.layout.kv_layer_lines // 2 if role == "v" else 0
+        first = self.layer * self.layout.kv_layer_lines
+        return first + (self.layout.kv_layer_lines // 2 if role == "v" else 0)
 
     def misc(
-        self, op: MiscOp, rows: int, elements: int, *, waits: Waits = (), releases: Waits = ()
+        self,
+        op: MiscOp,
+        rows: int,
+        elements: int,
+        *,
+        waits: Waits = (),
+        releases: Waits = (),
+        strides: Strides | None = None,
+        **places: int,
     ) -> Instruction:
         """Return a MISC over rows of `elements`."""
-        fields = {"op": op, "rows": rows, "groups": self.groups(elements)}
-        return Instruction(module=MISC, waits=waits, releases=releases, fields=fields)
+        return Instruction(
+            module=MISC,
+            waits=waits,
+            releases=releases,
+            fields={"op": op, "rows": rows, "groups": self.groups(elements), **places},
+            strides=strides or {},
+        )
 
     def chain(
         self,
@@ -196,18 +230,27 @@ class Emitter(ABC):
         waits: Waits,
         releases: Waits,
         tokens: int = 0,
+        placed: Placed = ({}, {}),
         **flags: int,
     ) -> Instruction:
         """Return an MM or MV over `groups` groups of candidates."""
-        fields = {"groups": groups, "passes": passes, **flags}
+        fields = {"groups": groups, "passes": passes, **flags, **placed[0]}
         fields |= {"tokens": tokens} if module is MM else {}
-        return Instruction(module=module, waits=waits, releases=releases, fields=fields)
+        return Instruction(
+            module=module, waits=waits, releases=releases, fields=fields, strides=placed[1]
+        )
 
-    def table(self, size: int, waits: Waits, address: int = 0) -> Instruction:
+    def table(self, size: int, waits: Waits, address: int = 0, bank: int = 0) -> Instruction:
         """Return the LD of what a node needs beside its operands: scales, bias, tile map."""
         strides = {"address": (self.layout.layer_lines,)} if address else {}
         return self.load(
-            Buffer.TABLE, size, base=Base.WEIGHTS, waits=waits, address=address, strides=strides
+            Buffer.TABLE,
+            size,
+            base=Base.WEIGHTS,
+            waits=waits,
+            address=address,
+            bank=bank,
+            strides=strides,
         )
 
     def steps(
@@ -223,11 +266,14 @@ class Emitter(ABC):
         last: Waits,
         done: Waits,
         tokens: int = 0,
+        table: int = 0,
+        placed: Placed = ({}, {}),
     ) -> Code:
         """Return LD and product of every part of a tile's reduction.
 
         The first product also waits for `first`, the emitting one for `last`, and gives tokens
-        to `done`.
+        to `done`. `table` is the tile's line of the row table, `placed` where a product's operands
+        lie.
         """
         parts = split_groups(unit, self.groups(node.k), tile.passes)
         starts = [0, *accumulate(parts)]
@@ -246,10 +292,18 @@ class Emitter(ABC):
                     waits=(module,),
                     releases=(module,),
                     address=line + before,
-                    strides={"address": (self.layout.layer_lines, 0, 0, stride)},
+                    strides={
+                        "address": (self.layout.layer_lines, 0, 0, stride),
+                        "table": (0, 0, 0, unit.tile_columns // TABLE_ROWS),
+                    },
                     rows=tile.rows,
+                    rows_8=tile.rows_8,
+                    rows_4=tile.rows_4,
+                    rows_2=tile.rows_2,
+                    groups=part,
                     bits=self.bits,
                     metadata=indices,
+                    table=table,
                 )
             )
             code.append(
@@ -260,6 +314,7 @@ class Emitter(ABC):
                     waits=(LD, *(first if index == 0 else ()), *(last if final else ())),
                     releases=(LD, *(done if final else ())),
                     tokens=tokens,
+                    placed=placed,
                     emit=int(final),
                     accumulate=int(index > 0),
                     relu=int(node.relu and final),
@@ -273,7 +328,7 @@ class Emitter(ABC):
         unit: Unit,
         columns: int,
         groups: int,
-        make_load: Callable[[int, int, bool, Waits, Waits], Instruction],
+        make_load: Callable[[int, int, At, Waits, Waits], Instruction],
         *,
         module: Module,
         first: Waits,
@@ -282,38 +337,50 @@ class Emitter(ABC):
         wait_each: Waits = (),
         after: Callable[[bool], Code] = lambda last: (),
         tokens: int = 0,
+        queries: int = 1,
+        placed: Callable[[At, int], Placed] = nowhere,
     ) -> Code:
         """Return a dense product of activations: a loop over tiles of columns.
 
-        `make_load(columns, groups, opening, waits, releases)` loads the streamed operand of a
-        tile, `opening` for the first of all.
+        `make_load(columns, groups, at, waits, releases)` loads the streamed operand of a tile.
+        `queries` use a tile while it is loaded; one whose reduction does not fit half the buffer
+        loads for every query again. `placed(at, query)` says where the operands of one lie.
         """
         runs = tiles(unit, {unit.group: columns})
 
-        def body(tile: Tile, line: int, is_first: bool, is_last: bool) -> Code:
+        def body(tile: Tile, at: At) -> Code:
             parts = split_groups(unit, groups, tile.passes)
+            rounds, uses = (1, queries) if len(parts) == 1 else (queries, 1)
             code: list[Instruction | Loop] = []
-            for index, part in enumerate(parts):
-                start, final = index == 0, index == len(parts) - 1
-                opening = is_first and start
-                code.append(make_load(tile.rows, part, opening, (module,), (module,)))
+            for turn, (index, part) in enumerate(list(enumerate(parts)) * rounds):
+                final = index == len(parts) - 1
+                opening = at.first and turn == 0
+                closing = at.last and turn == len(parts) * rounds - 1
+                here = at._replace(first=opening)
+                code.append(make_load(tile.rows, part, here, (module,), (module,)))
                 waits = (LD, *(first if opening else ()), *(wait_each if final else ()))
-                done = (*done_each, *(done_last if is_last else ())) if final else ()
-                code.append(
+                done = (*(done_each if final else ()), *(done_last if closing else ()))
+                code += (
                     self.chain(
                         module,
                         part,
                         tile.passes,
-                        waits=waits,
-                        releases=(LD, *done),
+                        waits=waits if use == 0 else (),
+                        releases=(LD, *done) if use == uses - 1 else (),
                         tokens=tokens,
+                        placed=placed(at, use if uses > 1 else turn // len(parts)),
                         emit=int(final),
                         accumulate=int(index > 0),
                     )
+                    for use in range(uses)
                 )
-            return (*code, *after(is_last))
+            return (*code, *after(at.last))
 
         return unrolled(runs, body)
+
+    def kv_heads(self, node: Attention) -> int:
+        """Return one core's heads of keys and values; their queries are on the same core."""
+        return self.share(node.kv_heads)
 
     def core_rows(self, node: Linear) -> dict[int, int]:
         """Return one core's output rows by N."""

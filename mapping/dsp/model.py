@@ -11,12 +11,15 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from simulator.arch.dsp_cells import KEPT
 from simulator.arch.dsp_chain import DspChain
 from simulator.dsp_isa.layout import MiscOp
 from workloads.canonical import Spec
-from workloads.graph import Op, OpKind, WorkloadGraph
-from workloads.sparsity import Dense, NofM, Sparsity
+from workloads.graph import Gemm, Op, OpKind, TensorSpec, WorkloadGraph
+from workloads.sparsity import Dense, Explicit, NofM, Sparsity
 
 __all__ = [
     "Attention",
@@ -27,6 +30,7 @@ __all__ = [
     "Norm",
     "decoder_of",
     "kept_rows",
+    "masked_rows",
     "published",
     "skippable",
 ]
@@ -57,7 +61,8 @@ class Linear(Spec):
     `role` says where results go: "q", "k" or "v" of attention, "wide" to every core for the next
     projection, "" to the core's own norm. A `gated` weight holds two projections of one input in
     turn, column beside column; the first half of results, after `then`, scales the second. Cores
-    divide n in portions of `granule` rows, whole heads for attention.
+    divide n in portions of `granule` rows: for attention whole heads, those that share keys
+    together.
     """
 
     name: str
@@ -77,14 +82,28 @@ class Linear(Spec):
         """Output features after gating."""
         return self.n // 2 if self.gated else self.n
 
+    @property
+    def places(self) -> int:
+        """Weights that the chains hold: the zeros among them save no time."""
+        groups, rest = divmod(self.k, 16)
+        return sum(
+            rows * (groups * kept + min(kept, rest)) for kept, rows in self.kept_rows.items()
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attention(Spec):
-    """Scores, softmax and context of `heads` heads of `size`."""
+    """Scores, softmax and context of `heads` queries of `size` over `kv_heads` keys and values."""
 
     name: str
     heads: int
+    kv_heads: int
     size: int
+
+    @property
+    def queries(self) -> int:
+        """Queries that read the same keys and values."""
+        return self.heads // self.kv_heads
 
 
 Node = Embed | Norm | Linear | Attention
@@ -148,8 +167,8 @@ def kept_rows(sparsity: Sparsity, name: str, n: int) -> dict[int, int]:
     """
     if not isinstance(sparsity, NofM) or not skippable(sparsity):
         return {16: n}
-    values = (sparsity.n,) * n if isinstance(sparsity.n, int) else sparsity.n
-    rows = Counter(kept * 16 // sparsity.m for kept in values)
+    times = {sparsity.n: n} if isinstance(sparsity.n, int) else Counter(sparsity.n)
+    rows = {kept * 16 // sparsity.m: count for kept, count in times.items()}
     for kept in rows:
         if kept not in KEPT:
             raise ValueError(
@@ -159,10 +178,20 @@ def kept_rows(sparsity: Sparsity, name: str, n: int) -> dict[int, int]:
     return dict(sorted(rows.items(), reverse=True))
 
 
+def masked_rows(mask: NDArray[np.bool_]) -> dict[int, int]:
+    """Return output rows of bool[k, n] by the N of 16 that holds the fullest group of each."""
+    groups = -(-len(mask) // 16)
+    padded = np.pad(mask, ((0, 16 * groups - len(mask)), (0, 0)))
+    fullest = padded.reshape(groups, 16, -1).sum(axis=1).max(axis=0)
+    kept, rows = np.unique(np.searchsorted(KEPT, fullest), return_counts=True)
+    return {KEPT[i]: int(n) for i, n in zip(kept[::-1], rows[::-1], strict=True)}
+
+
 def published(arch: DspChain, graph: WorkloadGraph) -> tuple[WorkloadGraph, int, tuple[str, ...]]:
     """Return `graph` compressed as the machine's published run, its attention share and a note.
 
     Graphs of another model and graphs with a sparsity of their own stay as they are, at 100 %.
+    Weights that are known stay as they are too; attention is then the published run's.
     """
     chosen = arch.compression
     weights = {op.inputs[1] for op in graph.gemm_ops if graph.tensors[op.inputs[1]].parameter}
@@ -171,14 +200,17 @@ def published(arch: DspChain, graph: WorkloadGraph) -> tuple[WorkloadGraph, int,
         return graph, 100, ()
     tensors = dict(graph.tensors)
     known: dict[int, NofM] = {}
-    for name in sorted(weights):
+    for name in sorted(weights - graph.values.keys()):
         if any(part in chosen.projections for part in name.split(".")):
             n = tensors[name].shape[-1]
             known[n] = known.get(n) or NofM(chosen.kept_rows(n), 16)
             tensors[name] = replace(tensors[name], sparsity=known[n])
+    sparse = (
+        f"{' and '.join(chosen.projections)} keep {chosen.kept_percent} % of their weights "
+        "(16:16 and 8:16 rows), "
+    )
     note = (
-        f"Published compression of {chosen.model}: {' and '.join(chosen.projections)} keep "
-        f"{chosen.kept_percent} % of their weights (16:16 and 8:16 rows), prefill attention "
+        f"Published compression of {chosen.model}: {sparse if known else ''}prefill attention "
         f"{chosen.attention_percent} % of its causal blocks of {chosen.attention_block} tokens"
     )
     return replace(graph, tensors=tensors), chosen.attention_percent, (note,)
@@ -193,7 +225,8 @@ def decoder_of(graph: WorkloadGraph, *, attention_percent: int = 100) -> Decoder
     if phase is None:
         raise ValueError(
             f"Workload {graph.name!r}: a DspChain runs decoder LLMs with phases "
-            f"{' and '.join(PHASES)}; it has none"
+            f"{' and '.join(PHASES)}; it has none (say how many tokens of each, for a model that "
+            "is one)"
         )
     before, layers, after = _Reader(graph, phase).read()
     return Decoder(
@@ -298,14 +331,14 @@ class _Reader:
             case OpKind.ELEMENTWISE if op.source in _MISC:
                 self._join(op)
             case OpKind.MATMUL if op.gemm is not None and name.endswith(".scores"):
-                self._attention(op, name.removesuffix(".scores"), op.gemm.groups, op.gemm.k)
+                self._attention(op, name.removesuffix(".scores"), op.gemm)
             case OpKind.MATMUL:
                 pass
             case OpKind.RESHAPE:
                 if op.source == "Attention":
                     gemm = next(o.gemm for o in self.ops if o.kind is OpKind.MATMUL)
                     assert gemm is not None
-                    self._attention(op, name.removesuffix(".context"), gemm.groups, gemm.k)
+                    self._attention(op, name.removesuffix(".context"), gemm)
             case _:
                 raise ValueError(
                     f"Op {op.name!r}: a DspChain runs decoder LLMs, and {op.source or op.kind} is "
@@ -313,29 +346,56 @@ class _Reader:
                 )
 
     def _keep_heads_whole(self) -> None:
-        size = next((n.size for n in self.nodes.values() if isinstance(n, Attention)), 1)
+        """Let cores divide keys and values by whole heads, and queries with what they read."""
+        found = next((n for n in self.nodes.values() if isinstance(n, Attention)), None)
         for name, node in self.nodes.items():
-            if isinstance(node, Linear) and node.role in ("q", "k", "v"):
-                self.nodes[name] = replace(node, granule=size)
+            if found and isinstance(node, Linear) and node.role in ("q", "k", "v"):
+                rows = found.size * (found.queries if node.role == "q" else 1)
+                self.nodes[name] = replace(node, granule=rows)
 
-    def _attention(self, op: Op, name: str, heads: int, size: int) -> None:
+    def _attention(self, op: Op, name: str, scores: Gemm) -> None:
+        tokens = self.graph.tensors[f"{self.phase}.tokens"].shape[1]
         if _LAYER.search(name):
-            self.nodes[op.name] = Attention(name=name, heads=heads, size=size)
+            self.nodes[op.name] = Attention(
+                name=name,
+                heads=scores.groups * scores.m // tokens,
+                kv_heads=scores.groups,
+                size=scores.k,
+            )
 
     def _linear(self, op: Op, name: str) -> Linear:
         assert op.gemm is not None
         weight = self.graph.tensors[op.inputs[1]]
-        rows = kept_rows(weight.sparsity, weight.name, op.gemm.n)
+        rows, nonzeros = self._weight(weight)
+        for step in op.post:
+            if step not in ("Relu", "Silu"):
+                raise ValueError(
+                    f"Op {op.name!r}: a DspChain has Relu and Silu as activations, not {step}"
+                )
         return Linear(
             name=name,
             k=op.gemm.k,
             n=op.gemm.n,
             kept_rows=rows,
-            nonzeros=weight.sparsity.nnz(weight.shape),
+            nonzeros=nonzeros,
             relu="Relu" in op.post,
             then=_MISC["Silu"] if "Silu" in op.post else (),
             role=self.roles.get(op.name, ""),
         )
+
+    def _weight(self, weight: TensorSpec) -> tuple[dict[int, int], int]:
+        """Return output rows by their N of 16, and the non-zeros; known weights say both."""
+        structure, mask = weight.sparsity, None
+        if weight.name in self.graph.values:
+            mask = self.graph.values[weight.name] != 0
+        elif isinstance(structure, Explicit):
+            mask = structure.mask
+        if mask is None or skippable(structure):
+            rows = kept_rows(structure, weight.name, weight.shape[-1])
+        else:
+            rows = masked_rows(mask)
+        held = structure.nnz(weight.shape) if mask is None else int(np.count_nonzero(mask))
+        return rows, held
 
     def _join(self, op: Op) -> None:
         source = self._source(op.output)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from mapping.dsp.emit import HEAD_AXIS, LINE_BYTES, Emitter, Waits
 from mapping.dsp.model import Attention, Embed, Linear, Norm
-from mapping.dsp.tiles import ROW_BYTES, Tile, Unit, tiles, unrolled
+from mapping.dsp.tiles import ROW_BYTES, At, Tile, Unit, tiles, unrolled
 from simulator.dsp_isa import Base, Buffer, Code, Instruction, Loop, MiscOp, Module
 
 __all__ = ["OffChip"]
@@ -54,13 +54,13 @@ class OffChip(Emitter):
         unit = Unit.of(self.arch, matrix=False)
         runs = tiles(unit, self.core_rows(node))
 
-        def body(tile: Tile, line: int, first: bool, last: bool) -> Code:
-            done: Waits = (ST,) if last else ()
+        def body(tile: Tile, at: At) -> Code:
+            done: Waits = (ST,) if at.last else ()
             return self.steps(
                 node,
                 unit,
                 tile,
-                place + line,
+                place + at.line,
                 module=MV,
                 channels=self.channels,
                 first=(),
@@ -85,12 +85,11 @@ class OffChip(Emitter):
 
     def attention(self, node: Attention, *, rotated: bool) -> Code:
         """Scores of all heads, their softmax, their contexts, each through memory."""
-        heads = self.share(node.heads)
+        shared = self.kv_heads(node)
+        heads = shared * node.queries
         unit = Unit.of(self.arch, matrix=False)
 
-        def load(
-            columns: int, groups: int, opening: bool, waits: Waits, releases: Waits
-        ) -> Instruction:
+        def load(columns: int, groups: int, at: At, waits: Waits, releases: Waits) -> Instruction:
             size = columns * groups * self.arch.group
             return self.load(Buffer.MATRIX, size, base=Base.KV, waits=waits, releases=releases)
 
@@ -98,10 +97,17 @@ class OffChip(Emitter):
             def head(done: Waits) -> Code:
                 groups = self.groups(reduction)
                 return self.product(
-                    unit, columns, groups, load, module=MV, first=(), done_last=done
+                    unit,
+                    columns,
+                    groups,
+                    load,
+                    module=MV,
+                    first=(),
+                    done_last=done,
+                    queries=node.queries,
                 )
 
-            loop = (Loop(axis=HEAD_AXIS, times=heads - 1, body=head(())),) if heads > 1 else ()
+            loop = (Loop(axis=HEAD_AXIS, times=shared - 1, body=head(())),) if shared > 1 else ()
             return (
                 self.table(LINE_BYTES, (ST,)),
                 self.load(Buffer.ACT, heads * reduction, cross=True),

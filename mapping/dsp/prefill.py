@@ -5,12 +5,16 @@ from dataclasses import dataclass
 
 from mapping.dsp.emit import HEAD_AXIS, LINE_BYTES, TOKEN_AXIS, Emitter, Waits
 from mapping.dsp.model import Attention, Embed, Linear, Norm
-from mapping.dsp.tiles import ROW_BYTES, Tile, Unit, tiles, unrolled
+from mapping.dsp.tiles import ROW_BYTES, At, Tile, Unit, tiles, unrolled
 from simulator.dsp_isa import Base, Buffer, Code, Instruction, Loop, MiscOp, Module
 
 __all__ = ["Prefill"]
 
 LD, ST, MM, MV, MISC, SYS = Module
+
+
+def _repeat(axis: int, times: int, body: Code) -> Code:
+    return (Loop(axis=axis, times=times, body=body),) if times else ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,9 +61,7 @@ class Prefill(Emitter):
 
     def _token_tiles(self, body: Callable[[bool], Code]) -> Code:
         """Return `body(last)` of every tile of tokens, all but the last in a loop."""
-        times = self.tiles_of_tokens - 1
-        loop = (Loop(axis=TOKEN_AXIS, times=times, body=body(False)),) if times else ()
-        return (*loop, *body(True))
+        return (*_repeat(TOKEN_AXIS, self.tiles_of_tokens - 1, body(False)), *body(True))
 
     def norm(self, node: Norm, *, after_embed: bool = False) -> Code:
         """Normalise each core's share, 16 tokens at a time, and send it to all."""
@@ -78,8 +80,7 @@ class Prefill(Emitter):
                 ),
             )
 
-        times = self.tokens // rows - 1
-        loop = (Loop(axis=TOKEN_AXIS, times=times, body=some(False)),) if times else ()
+        loop = _repeat(TOKEN_AXIS, self.tokens // rows - 1, some(False))
         return (self.table(LINE_BYTES, (ST,)), *loop, *some(True))
 
     def linear(self, node: Linear, place: int, *, fresh: bool, logits: bool = False) -> Code:
@@ -88,17 +89,17 @@ class Prefill(Emitter):
         runs = tiles(unit, self.core_rows(node))
 
         def token_tile(last_tokens: bool) -> Code:
-            def body(tile: Tile, line: int, first: bool, last: bool) -> Code:
+            def body(tile: Tile, at: At) -> Code:
                 size = self.rows * self.results_of(node, tile.rows)
                 operands = [self.load(Buffer.OUT, size) for _ in range(node.operands)]
-                end = last and last_tokens
+                end = at.last and last_tokens
                 return (
                     *operands,
                     *self.steps(
                         node,
                         unit,
                         tile,
-                        place + line,
+                        place + at.line,
                         module=MM,
                         channels=self.arch.weight_channels,
                         first=(),
@@ -127,7 +128,7 @@ class Prefill(Emitter):
 
     def attention(self, node: Attention, *, rotated: bool) -> Code:
         """Scores, softmax and context of every head and tile of tokens; skipped blocks cost 0."""
-        heads = self.share(node.heads)
+        heads = self.kv_heads(node)
 
         def head(last_head: bool) -> Code:
             last = len(self.needed) - 1
@@ -137,15 +138,18 @@ class Prefill(Emitter):
                 for item in self._token_tile(node, columns, last_head and index == last)
             )
 
-        loop = (Loop(axis=HEAD_AXIS, times=heads - 1, body=head(False)),) if heads > 1 else ()
-        return (self.table(self.tokens, (ST,)), *loop, *head(True))
+        shared = _repeat(TOKEN_AXIS, node.queries, head(False))  # they read the same keys
+        return (
+            self.table(self.tokens, (ST,)),
+            *_repeat(HEAD_AXIS, heads - 1, shared),
+            *_repeat(TOKEN_AXIS, node.queries - 1, head(False)),
+            *head(True),
+        )
 
-    def _cached(self, role: str) -> Callable[[int, int, bool, Waits, Waits], Instruction]:
+    def _cached(self, role: str) -> Callable[[int, int, At, Waits, Waits], Instruction]:
         """Return the LD of a tile of keys or values."""
 
-        def load(
-            columns: int, groups: int, opening: bool, waits: Waits, releases: Waits
-        ) -> Instruction:
+        def load(columns: int, groups: int, at: At, waits: Waits, releases: Waits) -> Instruction:
             return self.load(
                 Buffer.WEIGHT,
                 columns * groups * self.arch.group,

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mapping.dsp.compile import CompiledModel, Program, Section, Stage, bucket, compile_model
 from mapping.dsp.events import code_events
+from mapping.dsp.kv import kv_summary
 from mapping.dsp.model import (
     Attention,
     Decoder,
@@ -20,7 +21,6 @@ from mapping.dsp.model import (
     Norm,
     decoder_of,
     published,
-    skippable,
 )
 from mapping.dsp.timing import VARIANTS, Timeline, busy_cycles
 from mapping.types import MapperResult
@@ -86,7 +86,7 @@ def simulate_decoder(
     phases = [
         _phase(model, timeline, name, programs) for name, programs in _programs(model) if programs
     ]
-    label = _label(used, percent)
+    label = _label(used, decoder, percent)
     result = Result(
         workload=graph.name,
         sparsity=label,
@@ -94,7 +94,7 @@ def simulate_decoder(
         cycles=sum(phase.cycles for phase in phases),
         counts=add([phase.counts for phase in phases]),
         per_op=np.concatenate([phase.rows for phase in phases]),
-        notes=(*notes, *decoder.notes, *_gated(used), *_sustained(arch, phases)),
+        notes=(*notes, *decoder.notes, *_gated(decoder), *_sustained(arch, phases)),
         provenance=Provenance(
             workload_digest=graph.digest(),
             arch_digest=arch.digest(),
@@ -102,7 +102,7 @@ def simulate_decoder(
             seed=seed,
             version=VERSION,
         ),
-        detail=_detail(arch, model, phases),
+        detail={**_detail(arch, model, phases), "compressed": bool(notes)},
     )
     seconds = time.perf_counter() - began
     return DspRun(model=model, mapped=_mapped(result, phases, seconds), result=result)
@@ -130,31 +130,29 @@ def decode_buckets(step: int, prefill: int, decode: int) -> tuple[tuple[int, int
     return tuple(zip(sizes.tolist(), times.tolist(), strict=True))
 
 
-def _label(graph: WorkloadGraph, percent: int) -> str:
+def _label(graph: WorkloadGraph, decoder: Decoder, percent: int) -> str:
     weights = [graph.tensors[op.inputs[1]] for op in graph.gemm_ops]
     sparse = [w for w in weights if w.parameter and not isinstance(w.sparsity, Dense)]
-    if percent < 100:
+    if percent < 100 and not graph.values:
         return "published compression"
     labels = {str(weight.sparsity) for weight in sparse}
+    if not labels and any(min(node.kept_rows) < 16 for _, node in decoder.linears):
+        labels = {"rows of N:16"}
     # A structure with one N for every row is too long a label.
     return ", ".join(sorted(x if len(x) < 32 else "rows of N:16" for x in labels)) or "dense"
 
 
-def _gated(graph: WorkloadGraph) -> tuple[str, ...]:
+def _gated(decoder: Decoder) -> tuple[str, ...]:
     """Return a sentence about weights whose zeros save no time."""
-    weights = {op.inputs[1]: graph.tensors[op.inputs[1]] for op in graph.gemm_ops}
-    found = [
-        weight
-        for weight in weights.values()
-        if weight.parameter
-        and not isinstance(weight.sparsity, Dense)
-        and not skippable(weight.sparsity)
-    ]
+    found = [node for _, node in decoder.linears if node.nonzeros < node.places]
     if not found:
         return ()
-    why = "the chains skip only N:M along the reduction with M dividing 16"
-    what = f"{len(found)} weights ({found[0].name}, ...) with {found[0].sparsity} zeros"
-    return (f"{what} run at dense time, zeros gated: {why}",)
+    zeros = 1 - sum(node.nonzeros for node in found) / sum(node.places for node in found)
+    why = (
+        "the chains skip N:M along the reduction, M dividing 16, at the N of a row's fullest group"
+    )
+    what = f"{zeros:.1%} of the weights of {len(found)} projections ({found[0].name}, ...)"
+    return (f"{what} are zeros that run at dense time, gated: {why}",)
 
 
 def _sustained(arch: DspChain, phases: abc.Sequence[_Phase]) -> tuple[str, ...]:
@@ -204,6 +202,11 @@ def _detail(arch: DspChain, model: CompiledModel, phases: abc.Sequence[_Phase]) 
         "instruction_programs_naive": lengths * arch.cores,
         "weight_bytes": model.weight_bytes,
         "kv_bytes": model.kv_bytes,
+        "kv_cache": kv_summary(model),
+        "weight_bits": [arch.layer_bits(layer) for layer in range(len(model.decoder.layers))],
+        "head_bits": arch.head_bits,
+        "always_on_chip": arch.always_on_chip,
+        "attention_percent": model.decoder.attention_percent,
         "modules": {
             phase.name: {
                 str(module): {"cycles": cycles, "seconds": arch.seconds(cycles)}

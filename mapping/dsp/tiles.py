@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from itertools import accumulate, groupby
+from typing import NamedTuple
 
 from simulator.arch.dsp_chain import INDEX_BITS, DspChain
 from simulator.dsp_isa import Code, Instruction, Loop
@@ -14,6 +15,7 @@ from workloads.canonical import Spec
 __all__ = [
     "ROW_BYTES",
     "TILE_AXIS",
+    "At",
     "Tile",
     "Unit",
     "core_rows",
@@ -57,16 +59,34 @@ class Unit(Spec):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tile(Spec):
-    """`passes` a group of candidates, and what memory holds of a group of its rows."""
+    """`passes` a group of candidates, and what memory holds of a group of its rows.
+
+    rows_8, rows_4 and rows_2 are those of its rows that keep as many of 16.
+    """
 
     rows: int
     passes: int
     values: int
     indexed: int
+    rows_8: int = 0
+    rows_4: int = 0
+    rows_2: int = 0
 
     def bytes_of(self, groups: int, bits: int) -> tuple[int, int]:
         """Return bytes of the weights of `groups` groups, and of their indices."""
         return -(-groups * self.values * bits // 8), -(-groups * self.indexed * INDEX_BITS // 8)
+
+
+class At(NamedTuple):
+    """Which of an operator's tiles: its number, the line where it lies, the first, the last.
+
+    In a loop, number and line are those of the loop's first tile.
+    """
+
+    number: int
+    line: int
+    first: bool
+    last: bool
 
 
 def core_share(rows: int, cores: int, granule: int = 1) -> int:
@@ -116,6 +136,9 @@ def _tile(unit: Unit, kept: tuple[int, ...]) -> Tile:
         passes=passes(counted, unit.chains, unit.group),
         values=sum(kept),
         indexed=sum(n for n in kept if n < unit.group),
+        rows_8=kept.count(8),
+        rows_4=kept.count(4),
+        rows_2=kept.count(2),
     )
 
 
@@ -129,13 +152,12 @@ def split_groups(unit: Unit, groups: int, tile_passes: int) -> list[int]:
 
 def unrolled(
     runs: list[tuple[int, Tile]],
-    body: Callable[[Tile, int, bool, bool], Code],
+    body: Callable[[Tile, At], Code],
     lines_of: Callable[[Tile], int] = lambda tile: 0,
 ) -> Code:
-    """Return `body(tile, line, first, last)` of every tile, equal ones in a loop.
+    """Return `body` of every tile, equal ones in a loop; each takes `lines_of` it in memory.
 
-    The first and the last tile of all stand outside the loops: their tokens differ. `line` is
-    where a tile lies, or the first of a loop, when each takes `lines_of` it.
+    The first and the last tile of all stand outside the loops: their tokens differ.
     """
     total = sum(times for times, _ in runs)
     code: list[Instruction | Loop] = []
@@ -145,13 +167,13 @@ def unrolled(
         head = 1 if done == 0 else 0
         tail = 1 if done + times == total and done + times > head else 0
         if head:
-            code += body(tile, 0, True, total == 1)
+            code += body(tile, At(0, 0, True, total == 1))
         middle = times - head - tail
         if middle:
-            inner = body(tile, line + head * size, False, False)
+            inner = body(tile, At(done + head, line + head * size, False, False))
             code.append(Loop(axis=TILE_AXIS, times=middle, body=inner))
         if tail:
-            code += body(tile, line + (times - 1) * size, False, True)
+            code += body(tile, At(total - 1, line + (times - 1) * size, False, True))
         done += times
         line += times * size
     return tuple(code)

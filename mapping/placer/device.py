@@ -7,12 +7,14 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Final
 
-from mapping.placer.yaml_file import build, read
 from workloads.canonical import Spec
+from workloads.yaml_file import among, read_yaml
 
-__all__ = ["DEVICES", "Column", "Device", "Granularity", "Resource", "Slr", "load_device"]
+__all__ = ["BOARDS", "DEVICES", "Column", "Device", "Granularity", "Resource", "Slr", "load_device"]
 
 _FOLDER: Final = Path(__file__).parent.parent / "devices"
+BOARDS: Final = {"vcu1525": "vu9p"}
+"""Devices of boards that are not called after theirs."""
 DEVICES: Final = tuple(sorted(path.stem for path in _FOLDER.glob("*.yaml")))
 """Names of the device tables."""
 
@@ -121,9 +123,9 @@ class Device(Spec):
 
 @cache
 def load_device(name: str) -> Device:
-    """Return a device table by name; raises ValueError listing the known ones."""
+    """Return the table of a device, or of a board's; raises ValueError listing the known ones."""
+    name = BOARDS.get(name, name)
     if name not in DEVICES:
-        raise ValueError(f"Unknown device {name!r}; known: {', '.join(DEVICES)}")
-    content, lines = read(_FOLDER / f"{name}.yaml", name)
-    device: Device = build(Device, {"name": name, **content}, lines, name)
-    return device
+        raise ValueError(f"Unknown device {name!r}; {among(name, (*DEVICES, *BOARDS))}")
+    file = read_yaml(_FOLDER / f"{name}.yaml", name)
+    return file.build(Device, {"name": name, **file.content})

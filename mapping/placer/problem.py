@@ -233,13 +233,15 @@ class Placement(Spec):
     """Where every unit is, and the proof's figures.
 
     slots: slot (SLR, column, row) of every unit; spots: sites of a unit's parts, of its chains
-    only where the model places nothing finer. gap = (objective - bound) / objective.
+    only where the model places nothing finer; kinds: number of units of each kind.
+    gap = (objective - bound) / objective.
     """
 
     problem: str
     device: str
     slots: dict[str, tuple[int, int, int]]
     spots: dict[str, tuple[Spot, ...]]
+    kinds: dict[str, int]
     objective: float
     bound: float
     status: Status
@@ -266,6 +268,7 @@ class Placement(Spec):
             "problem": self.problem,
             "device": self.device,
             "placed": self.placed,
+            "placed_by_kind": self.kinds,
             "objective": self.objective,
             "bound": self.bound,
             "gap": self.gap,

@@ -15,7 +15,7 @@ from mapping.placer.device import Column, Device, Granularity, Resource
 from mapping.placer.infeasible import InfeasiblePlacement, Shortage
 from mapping.placer.model import Model, Row, Variable
 from mapping.placer.problem import Chain, Net, Objective, Placement, Spot, Status
-from mapping.placer.solver import Solution, solve
+from mapping.placer.solver import SLACK, Solution, solve
 from workloads.canonical import Spec
 
 __all__ = ["Part", "SitesProblem", "place_sites"]
@@ -242,7 +242,7 @@ def place_sites(
                 solve(build(problem, slrs, count), solver=solver, time_limit_s=left),
             )
         first, solution = solved[key]
-        if not solution.values:
+        if not _whole(solution):
             raise RuntimeError(f"{problem.name}: no placement was found within {time_limit_s:g} s")
         objective, bound = objective + solution.objective, bound + solution.bound
         status = status if solution.status is Status.OPTIMAL else Status.FEASIBLE
@@ -253,6 +253,7 @@ def place_sites(
         device=problem.device.name,
         slots={n: (s[0].slr, s[0].column, s[0].first) for n, s in zip(names, units, strict=True)},
         spots=dict(zip(names, units, strict=True)),
+        kinds={problem.unit: len(units)},
         objective=objective,
         bound=bound,
         status=status,
@@ -265,6 +266,13 @@ def place_sites(
         },
         available=problem.device.totals(),
         seconds=time.perf_counter() - began,
+    )
+
+
+def _whole(solution: Solution) -> bool:
+    """Whether there is a solution, and no part of it is split: at a proved optimum none is."""
+    return bool(solution.values) and all(
+        abs(value - round(value)) <= SLACK for value in solution.values.values()
     )
 
 

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Mapping
 from itertools import combinations
 
@@ -71,6 +71,7 @@ def decode(problem: Problem, layout: Layout, solution: Solution, *, seconds: flo
         device=problem.device.name,
         slots=slots,
         spots=_lay_chains(problem, layout, at, solution),
+        kinds=dict(Counter(unit.kind for unit in problem.units)),
         objective=solution.objective,
         bound=solution.bound,
         status=solution.status,

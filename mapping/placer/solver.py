@@ -12,10 +12,14 @@ from typing import Any, Final
 from mapping.placer.model import Model, Row
 from mapping.placer.problem import Status
 
-__all__ = ["SOLVERS", "Solution", "solve"]
+__all__ = ["SLACK", "SOLVERS", "Solution", "solve"]
 
 SOLVERS: Final = ("highs", "cbc")
 """HiGHS is the faster on programs of every size measured (benchmarks/place.py)."""
+
+
+SLACK: Final = 1e-5
+"""How far a solver's values may be off, relative to a limit above 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +60,11 @@ def solve(
     # CBC tells an integer program without solution by status only.
     ended = problem.sol_status or min(problem.status, 0)
     status = _STATUS.get(ended, Status.UNKNOWN)
-    found = status in (Status.OPTIMAL, Status.FEASIBLE)
-    values = {key: float(v.varValue or 0) for key, v in variables.items()} if found else {}
+    values = {key: float(v.varValue or 0) for key, v in variables.items()}
+    found = status is Status.OPTIMAL or (status is Status.FEASIBLE and _holds(model, values))
+    if not found:
+        values = {}
+        status = Status.UNKNOWN if status is Status.FEASIBLE else status
     objective = sum(c * values[key] for key, c in model.costs.items()) if found else float("inf")
     return Solution(
         status=status,
@@ -66,6 +73,21 @@ def solve(
         bound=min(_round(objective, step), _round_up(bound, step)),
         seconds=time.perf_counter() - began,
         solver=solver,
+    )
+
+
+def _holds(model: Model, values: Mapping[Hashable, float]) -> bool:
+    """Whether rows and variables are kept: where time ends a program, its values may not be."""
+    kept = all(
+        v.low - SLACK <= values[key] <= (values[key] if v.high is None else v.high) + SLACK
+        and not (v.integer and abs(values[key] - round(values[key])) > SLACK)
+        for key, v in model.variables.items()
+    )
+    sums = ((row, sum(c * values[key] for key, c in row.terms.items())) for row in model.rows)
+    return kept and all(
+        (row.low is None or total >= row.low - SLACK * max(1, abs(row.low)))
+        and (row.high is None or total <= row.high + SLACK * max(1, abs(row.high)))
+        for row, total in sums
     )
 
 

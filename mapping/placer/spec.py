@@ -1,16 +1,18 @@
 """Placement files: YAML (built in or the user's) becomes a problem on a device."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final
 
-from mapping.placer.device import DEVICES, load_device
+from mapping.placer.device import Device, load_device
 from mapping.placer.problem import Caps, Chain, Grid, Net, Objective, Problem, Unit
 from mapping.placer.sites import Part, SitesProblem
-from mapping.placer.yaml_file import Location, build, read
 from workloads.canonical import Spec
+from workloads.paths import named
+from workloads.yaml_file import YamlFile, among, read_yaml
 
 __all__ = ["SPECS", "load_problem", "summary"]
 
@@ -102,60 +104,71 @@ FILES: Final = {"slots": SlotsFile, "sites": SitesFile}
 """Layouts of a placement file by its key `problem`."""
 
 
-def load_problem(source: str | Path, *, device: str | None = None) -> Problem | SitesProblem:
+def load_problem(
+    source: str | Path | YamlFile, *, device: str | None = None, more: Iterable[str] = ()
+) -> Problem | SitesProblem:
     """Return the problem of a built-in name or a YAML file, on another device if one is given.
 
-    Raises ValueError naming file, line and key for anything unknown, mistyped or out of range.
+    `more` are kinds that the caller knows beside ours. Raises ValueError naming file, line and
+    key for anything unknown, mistyped or out of range.
     """
-    builtin = str(source) in SPECS
-    path = _FOLDER / f"{source}.yaml" if builtin else Path(source)
-    if not builtin and path.suffix not in (".yaml", ".yml"):
-        raise ValueError(
-            f"Unknown placement {str(source)!r}; known: {', '.join(SPECS)}; or give a .yaml file"
-        )
-    if not path.is_file():
-        raise ValueError(f"Placement file {str(source)!r} does not exist")
-    content, lines = read(path, str(source))
+    read = source if isinstance(source, YamlFile) else read_spec(source)
+    kinds = ", ".join((*FILES, *more))
+    content = read.mapping(f"a placement is a mapping with key 'problem': {kinds}")
     kind = content.get("problem")
     if kind not in FILES:
-        where = f"{source}, line {lines['problem',]}" if "problem" in content else f"{source}"
-        raise ValueError(f"{where}: key 'problem' must be one of {', '.join(FILES)}, not {kind!r}")
-    file = build(FILES[kind], content, lines, str(source))
-    chosen = device or file.device
-    if device is None and chosen not in DEVICES:
         raise ValueError(
-            f"{source}, line {lines['device',]}: unknown device {chosen!r}; "
-            f"known: {', '.join(DEVICES)}"
+            f"{read.where('problem')}: key 'problem' must be one of {kinds}, not {kind!r}"
         )
+    file: SlotsFile | SitesFile = read.build(FILES[kind], content)
+    if device is None:
+        with _told(read, "device"):
+            load_device(file.device)
+    table = load_device(device or file.device)
+    if isinstance(file, SlotsFile):
+        return _slots(read, file, table)
+    keys = ("unit", "count", "parts", "nets", "objective")
+    with _told(read):
+        return SitesProblem(
+            name=_name(read), device=table, **{key: getattr(file, key) for key in keys}
+        )
+
+
+def read_spec(source: str | Path, *, more: Iterable[str] = ()) -> YamlFile:
+    """Return the file of a built-in name or of a path, not validated yet.
+
+    `more` are names that the caller knows beside ours.
+    """
+    if str(source) in SPECS:
+        return read_yaml(_FOLDER / f"{source}.yaml", str(source))
+    if Path(source).suffix not in (".yaml", ".yml"):
+        known = among(source, (*SPECS, *more))
+        raise ValueError(f"Unknown placement {named(source)}; {known}; or give a .yaml file")
+    return read_yaml(Path(source))
+
+
+@contextmanager
+def _told(file: YamlFile, key: str = "") -> Iterator[None]:
+    """Say the file, and the line of `key`, in front of a sentence about it."""
     try:
-        if kind == "slots":
-            return _slots(path.stem, file, lines, chosen)
-        return _sites(path.stem, file, chosen)
+        yield
     except ValueError as error:
-        raise ValueError(f"{source}{error.args[0]}") from None
+        raise ValueError(f"{file.where(key)}: {error}") from None
 
 
-def _sites(name: str, file: SitesFile, device: str) -> SitesProblem:
-    table = load_device(device)
-    same = {name: getattr(file, name) for name in ("unit", "count", "parts", "nets", "objective")}
-    try:
-        return SitesProblem(name=name, device=table, **same)
-    except ValueError as error:
-        raise ValueError(f": {error}") from None
+def _name(file: YamlFile) -> str:
+    return Path(file.name).stem
 
 
-def _slots(name: str, file: SlotsFile, lines: dict[Location, int], device: str) -> Problem:
-    table = load_device(device)
-    nets = [
-        net for index, entry in enumerate(file.nets) for net in _nets(file, index, entry, lines)
-    ]
+def _slots(read: YamlFile, file: SlotsFile, table: Device) -> Problem:
+    nets = [net for index, entry in enumerate(file.nets) for net in _nets(file, index, entry, read)]
     nets += [
-        net for index, mesh in enumerate(file.meshes) for net in _mesh(file, index, mesh, lines)
+        net for index, mesh in enumerate(file.meshes) for net in _mesh(file, index, mesh, read)
     ]
     wires = table.crossing_wires if file.crossing_wires is None else file.crossing_wires
-    try:
+    with _told(read):
         return Problem(
-            name=name,
+            name=_name(read),
             device=table,
             grid=file.grid,
             units=tuple(unit for entry in file.units for unit in entry.units()),
@@ -165,32 +178,28 @@ def _slots(name: str, file: SlotsFile, lines: dict[Location, int], device: str) 
             registers_per_crossing=file.registers_per_crossing,
             objective=file.objective,
         )
-    except ValueError as error:
-        raise ValueError(f": {error}") from None
 
 
-def _nets(file: SlotsFile, index: int, entry: Net, lines: dict[Location, int]) -> Iterator[Net]:
+def _nets(file: SlotsFile, index: int, entry: Net, read: YamlFile) -> Iterator[Net]:
     names = [name for unit in file.units for name in unit.names()]
     ends = []
     for key in ("source", "sink"):
         pattern = getattr(entry, key)
         ends.append([name for name in names if fnmatchcase(name, pattern)])
         if not ends[-1]:
-            line = lines["nets", index, key]
-            raise ValueError(f", line {line}: no unit is called {pattern!r}")
+            where = read.where(f"nets.{index}.{key}")
+            raise ValueError(f"{where}: no unit is called {pattern!r}")
     for source in ends[0]:
         for sink in ends[1]:
             yield Net(source=source, sink=sink, bits=entry.bits)
 
 
-def _mesh(
-    file: SlotsFile, index: int, mesh: MeshEntry, lines: dict[Location, int]
-) -> Iterator[Net]:
+def _mesh(file: SlotsFile, index: int, mesh: MeshEntry, read: YamlFile) -> Iterator[Net]:
     entry = next((unit for unit in file.units if unit.name == mesh.unit and unit.grid), None)
     if entry is None or entry.grid is None:
         grids = ", ".join(unit.name for unit in file.units if unit.grid) or "none"
-        line = lines["meshes", index, "unit"]
-        raise ValueError(f", line {line}: {mesh.unit!r} is no grid of units; grids: {grids}")
+        where = read.where(f"meshes.{index}.unit")
+        raise ValueError(f"{where}: {mesh.unit!r} is no grid of units; grids: {grids}")
     rows, columns = entry.grid
     for r in range(rows):
         for c in range(columns):
@@ -203,5 +212,4 @@ def _mesh(
 
 def summary(name: str) -> str:
     """Return the one-line summary of a built-in placement file."""
-    content, _ = read(_FOLDER / f"{name}.yaml", name)
-    return str(content["summary"])
+    return str(read_spec(name).content["summary"])

@@ -11,7 +11,7 @@ from rtl.cosim.check import difference
 from rtl.cosim.play import Observation, Stimulus
 from rtl.cosim.points import draw_points, points_of
 from rtl.export import UnitParams, build_unit, unit_name, units
-from simulator.arch import NMArray, PEGrid
+from simulator.arch.accelerator import WithRtl
 
 __all__ = ["ENGINES", "CosimReport", "compare", "cosimulate"]
 
@@ -60,7 +60,7 @@ ENGINES: Final = {"pysim": _pysim, "verilator": _verilator}
 
 
 def cosimulate(
-    arch: NMArray | PEGrid,
+    arch: WithRtl,
     *,
     points: int,
     seed: int,
@@ -70,8 +70,8 @@ def cosimulate(
 ) -> CosimReport:
     """Compare the RTL of `arch` with its software model at random points.
 
-    The points are dealt out in turn to the units of the machine: its grid, or its array and, if it
-    can train, its SORE and its WUVE. Every point runs some jobs of random settings (dataflow,
+    The points are dealt out in turn to the units of the machine (see `rtl.export.units`). Every
+    point runs some jobs of random settings (dataflow,
     N:M, sizes, learning rate ...), values and stalls, and compares result bits, the cycle of
     every acceptance, and every counter.
     `engine` is a name of ENGINES; `directory` receives Verilog, builds and logs of "verilator" (a
@@ -103,7 +103,7 @@ def compare(
 
 
 def _campaign(
-    arch: NMArray | PEGrid,
+    arch: WithRtl,
     points: int,
     seed: int,
     engine: str,

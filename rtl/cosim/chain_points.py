@@ -11,6 +11,7 @@ from rtl.cosim.slot_points import (
     delay_cycles,
     packed_words,
     random_slot_stalls,
+    slot_counters,
     slot_observation,
     slot_stimulus,
 )
@@ -87,18 +88,11 @@ def chain_stimulus(point: ChainPoint) -> Stimulus:
 
 
 def _counters(trace: ChainTrace) -> dict[str, int]:
-    passage, counts = trace.passage, trace.counts
+    counts = trace.counts
     return {
-        "cycles": passage.cycles,
-        "stall_side": passage.stall_side,
-        "stall_top": passage.stall_top,
-        "stall_out": passage.stall_out,
+        **slot_counters(trace.passage, counts),
         "mac_full": counts["dsp", "mac", "full"],
         "mac_gated": counts["dsp", "mac", "gated"],
-        "side_beats": counts["side", "beat", "full"],
-        "top_beats": counts["top", "beat", "full"],
-        "out_beats": counts["out", "beat", "full"],
-        "out_lanes": counts["out", "lane", "full"],
     }
 
 

@@ -8,7 +8,7 @@ import ctypes
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from string import Template
@@ -26,7 +26,7 @@ from rtl.machine.system import MEMORY_BEATS, System
 from rtl.nm_array import ProcessingElement
 from simulator.arch import NMArray
 
-__all__ = ["MachineModel", "MachineRun", "build"]
+__all__ = ["MachineModel", "MachineRun", "build", "compile_verilog", "converted_verilog"]
 
 Words = NDArray[np.uint64]
 
@@ -190,18 +190,16 @@ def _ran(command: list[str], directory: Path, given: str = "") -> str:
     return done.stdout
 
 
-def _verilog(arch: NMArray, directory: Path) -> str:
-    """Return the system's Verilog; its memories are loaded, only look-up tables are built in."""
-    designs = [
-        rtlil.convert(ProcessingElement(arch), name=PE_NAME, emit_src=False),
-        rtlil.convert(System(arch, part_module=PE_NAME), name="top", emit_src=False),
-    ]
+def converted_verilog(designs: Sequence[str], directory: Path, tables: Sequence[str]) -> str:
+    """Return designs in RTLIL, the last called "top", as Verilog.
+
+    Memories are loaded: only those of the modules that match `tables` have contents.
+    """
     reads = [f"read_rtlil <<{HERE}\n{design}\n{HERE}" for design in designs]
     commands = [
         "hierarchy -top top",
         "proc -nomux -norom",
-        # The look-up tables of the vector unit alone have contents.
-        "delete t:$meminit_v2 top.machine.vector* %d",
+        f"delete t:$meminit_v2 {' '.join(f'{table} %d' for table in tables)}",
         "memory_collect",
         "write_verilog -noattr",
     ]
@@ -209,15 +207,15 @@ def _verilog(arch: NMArray, directory: Path) -> str:
     return _ran(yosys, directory, "\n".join([*reads, *commands, ""]))
 
 
-def build(arch: NMArray, directory: Path, *, compiler: str = "g++") -> MachineModel:
-    """Compile the machine with its memory into `directory` and load it.
+def compile_verilog(
+    verilog: str, driver: str, directory: Path, name: str, compiler: str = "g++"
+) -> ctypes.CDLL:
+    """Compile Verilog and the C++ that drives it into `directory`, load both as a library.
 
     Raises ToolError when a tool is missing or fails.
     """
-    busy = "\n".join(f"    busy[{i}] = top->{unit}_busy;" for i, unit in enumerate(UNITS))
-    driver = Template(DRIVER).substitute(chunks=_chunks(arch), busy=busy)
     (directory / "driver.cpp").write_text(driver, encoding="utf-8")
-    (directory / "top.v").write_text(_verilog(arch, directory), encoding="utf-8")
+    (directory / "top.v").write_text(verilog, encoding="utf-8")
     options = ["--x-assign", "0", "--x-initial", "0", "-Wno-fatal", "-Wno-lint", "-O3"]
     names = ["--top-module", "top", "--prefix", "Vtop", "-Mdir", "."]
     _ran(["verilator", "--cc", "top.v", *options, *names], directory)
@@ -226,5 +224,23 @@ def build(arch: NMArray, directory: Path, *, compiler: str = "g++") -> MachineMo
     _ran(["make", "-j2", "-f", "Vtop.mk", *levels, *archives], directory)
     include = tools_folder().parent / "include"
     flags = ["-shared", "-fPIC", "-O1", f"-I{include}", f"-I{include / 'vltstd'}", "-I."]
-    _ran([compiler, *flags, "driver.cpp", *archives, "-o", "machine.so", "-lpthread"], directory)
-    return MachineModel(arch=arch, library=ctypes.CDLL(str(directory / "machine.so")))
+    library = f"{name}.so"
+    _ran([compiler, *flags, "driver.cpp", *archives, "-o", library, "-lpthread"], directory)
+    return ctypes.CDLL(str(directory / library))
+
+
+def build(arch: NMArray, directory: Path, *, compiler: str = "g++") -> MachineModel:
+    """Compile the machine with its memory into `directory` and load it.
+
+    Raises ToolError when a tool is missing or fails.
+    """
+    designs = [
+        rtlil.convert(ProcessingElement(arch), name=PE_NAME, emit_src=False),
+        rtlil.convert(System(arch, part_module=PE_NAME), name="top", emit_src=False),
+    ]
+    busy = "\n".join(f"    busy[{i}] = top->{unit}_busy;" for i, unit in enumerate(UNITS))
+    driver = Template(DRIVER).substitute(chunks=_chunks(arch), busy=busy)
+    # The look-up tables of the vector unit alone have contents.
+    verilog = converted_verilog(designs, directory, ["top.machine.vector*"])
+    library = compile_verilog(verilog, driver, directory, "machine", compiler)
+    return MachineModel(arch=arch, library=library)

@@ -8,11 +8,13 @@ import numpy as np
 
 from rtl.cosim.chain_points import chain_expected, chain_stimulus, random_chain_point
 from rtl.cosim.check import expected
+from rtl.cosim.delta_points import delta_expected, delta_stimulus, random_delta_point
 from rtl.cosim.dequantiser_points import (
     dequantiser_expected,
     dequantiser_stimulus,
     random_dequantiser_point,
 )
+from rtl.cosim.flex_points import flex_expected, flex_stimulus, random_flex_point
 from rtl.cosim.grid_points import grid_expected, grid_stimulus, random_grid_point
 from rtl.cosim.play import Observation, Stimulus
 from rtl.cosim.sore_points import random_sore_point, sore_expected, sore_stimulus
@@ -25,8 +27,10 @@ from rtl.cosim.stimulus import random_point, stimulus
 from rtl.cosim.wuve_points import random_wuve_point, wuve_expected, wuve_stimulus
 from rtl.export import UnitParams
 from simulator.arch import NMArray
+from simulator.arch.delta import DeltaParams
 from simulator.arch.dequantiser import DequantiserParams
 from simulator.arch.dsp_cells import MpeParams
+from simulator.arch.flex_dpe import FlexDpe
 from simulator.arch.pe_grid import PEGrid
 from simulator.arch.sore import SoreParams
 from simulator.arch.special import SpecialParams
@@ -49,6 +53,8 @@ POINTS: Final[Mapping[type, Points]] = {
     SoreParams: Points(draw=random_sore_point, stimulus=sore_stimulus, expected=sore_expected),
     WuveParams: Points(draw=random_wuve_point, stimulus=wuve_stimulus, expected=wuve_expected),
     PEGrid: Points(draw=random_grid_point, stimulus=grid_stimulus, expected=grid_expected),
+    DeltaParams: Points(draw=random_delta_point, stimulus=delta_stimulus, expected=delta_expected),
+    FlexDpe: Points(draw=random_flex_point, stimulus=flex_stimulus, expected=flex_expected),
     MpeParams: Points(draw=random_chain_point, stimulus=chain_stimulus, expected=chain_expected),
     DequantiserParams: Points(
         draw=random_dequantiser_point, stimulus=dequantiser_stimulus, expected=dequantiser_expected

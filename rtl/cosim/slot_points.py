@@ -13,6 +13,7 @@ __all__ = [
     "delay_cycles",
     "packed_words",
     "random_slot_stalls",
+    "slot_counters",
     "slot_observation",
     "slot_stimulus",
 ]
@@ -27,6 +28,8 @@ def packed_words(fields: Sequence[tuple[NDArray[Any], int]]) -> tuple[int, ...]:
     A field is its values [beats, items ...], of which the low bits count, and its width.
     """
     beats = len(fields[0][0])
+    if not beats:
+        return ()
     bits = [
         (values.reshape(beats, -1, 1).astype(np.int64) >> np.arange(width)) & 1
         for values, width in fields
@@ -54,6 +57,22 @@ def slot_stimulus(
         out_delays=tuple(stalls.out.tolist()),
         limit_cycles=cycles + SLACK_CYCLES * len(jobs) + delay_cycles(stalls),
     )
+
+
+def slot_counters(
+    passage: SlotPassage, counts: Mapping[tuple[str, str, str], int]
+) -> dict[str, int]:
+    """Return the counters of cycles, stalls and beats of a unit that runs jobs."""
+    return {
+        "cycles": passage.cycles,
+        "stall_side": passage.stall_side,
+        "stall_top": passage.stall_top,
+        "stall_out": passage.stall_out,
+        "side_beats": counts["side", "beat", "full"],
+        "top_beats": counts["top", "beat", "full"],
+        "out_beats": counts["out", "beat", "full"],
+        "out_lanes": counts["out", "lane", "full"],
+    }
 
 
 def slot_observation(

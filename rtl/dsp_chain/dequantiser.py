@@ -6,9 +6,9 @@ from amaranth.hdl import Array, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from rtl.dsp_chain.ports import carried, count_beats, enable, offer
 from rtl.float.pipeline import delayed
 from rtl.shapes import COUNTER_BITS, LENGTH_BITS
+from rtl.streams import beats, carried, count, enable, offer
 from rtl.unit import Unit, add_part, structured
 from simulator.arch.dequantiser import CODE_BITS, SCALE_BITS, SHIFT_BITS, DequantiserParams
 
@@ -100,7 +100,7 @@ class Dequantiser(Unit):
         m.d.comb += there.there.eq(self._running)
         line = carried(m, slot.advance, there, self.params.latency - 1)
         offer(m, self.out, slot.advance, line.there)
-        count_beats(m, self)
+        count(m, self.counters, beats(self))
         return m
 
     def _walk(self, m: Module, advance: Value) -> Value:

@@ -8,9 +8,8 @@ from amaranth.lib import memory, wiring
 from rtl.dsp_chain import shapes
 from rtl.dsp_chain.chain import Vpu
 from rtl.dsp_chain.controller import Controller
-from rtl.dsp_chain.monitor import Monitor
-from rtl.dsp_chain.ports import Enable, carried, enable, offer
 from rtl.float.pipeline import delayed
+from rtl.streams import Enable, beats, carried, count, enable, job_events, offer
 from rtl.unit import Unit, add_part, structured
 from simulator.arch.dsp_cells import TOKENS, MpeParams
 
@@ -117,7 +116,7 @@ class Mpe(Unit):
         self._accumulate(m, mpus, passing)
         valid = delayed(m, advance, Value.cast(mpus[0].cut), self.params.latency)
         m.d.comb += self.out.payload.valid.eq(valid)
-        self._monitor(m, control, slot, mpus)
+        self._count(m, control, slot, mpus)
         return m
 
     def _mpus(self, m: Module, control: Controller) -> list[Mpu]:
@@ -152,20 +151,16 @@ class Mpe(Unit):
                         m.d.sync += total.eq(sum(mpu.results[vpu][node][token] for mpu in mpus))
                     m.d.comb += totals.sums[node][token].eq(total)
 
-    def _monitor(self, m: Module, control: Controller, slot: Enable, mpus: list[Mpu]) -> None:
-        m.submodules.monitor = monitor = Monitor(self.params)
-        used = sum(mpu.kept for mpu in mpus)
-        lanes = sum(lane for lane in self.out.payload.valid)
-        m.d.comb += [
-            monitor.advance.eq(self._advance),
-            monitor.running.eq(control.running),
-            monitor.last.eq(control.job.ready),
-            monitor.clear.eq(slot.clear),
-            monitor.side_there.eq(slot.side_there),
-            monitor.used.eq(Mux(control.single, used, used << 1)),
-            monitor.side_beat.eq(self.side.valid & self.side.ready),
-            monitor.top_beat.eq(self.top.valid & self.top.ready),
-            monitor.lanes.eq(lanes),
-            monitor.out_beat.eq(self.out.valid & self.out.ready),
-            self.counters.eq(monitor.counters),
-        ]
+    def _count(self, m: Module, control: Controller, slot: Enable, mpus: list[Mpu]) -> None:
+        """Count: of the products a pass has room for, those of a weight and a token are full."""
+        kept, used = sum(mpu.kept for mpu in mpus), Signal(shapes.tally(self.params), name="used")
+        m.d.comb += used.eq(Mux(control.single, kept, kept << 1))
+        passed = beats(self)
+        events = {
+            **job_events(m, slot, control.running, control.job.ready),
+            **passed,
+            "mac_full": Mux(passed["side_beats"], used, 0),
+            "mac_gated": Mux(passed["side_beats"], self.params.peak_macs_per_cycle - used, 0),
+            "out_lanes": Mux(passed["out_beats"], sum(self.out.payload.valid), 0),
+        }
+        count(m, self.counters, events)

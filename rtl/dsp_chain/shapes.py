@@ -9,7 +9,7 @@ from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for, ceil_log2
 
-from rtl.shapes import COUNTER_BITS, LENGTH_BITS
+from rtl.shapes import LENGTH_BITS, slot_counters
 from simulator.arch.dsp_cells import CANDIDATES, TOKENS, ChainParams, DspSlice, MpeParams
 
 __all__ = [
@@ -20,7 +20,6 @@ __all__ = [
     "block",
     "chain",
     "chain_job",
-    "counters",
     "dsp",
     "kept_pairs",
     "mpe",
@@ -159,23 +158,6 @@ def tally(params: MpeParams) -> ShapeLike:
     return unsigned(bits_for(params.peak_macs_per_cycle))
 
 
-def counters() -> data.StructLayout:
-    """Event counters, cumulative since reset."""
-    names = (
-        "cycles",
-        "stall_side",
-        "stall_top",
-        "stall_out",
-        "mac_full",
-        "mac_gated",
-        "side_beats",
-        "top_beats",
-        "out_beats",
-        "out_lanes",
-    )
-    return data.StructLayout(dict.fromkeys(names, unsigned(COUNTER_BITS)))
-
-
 def mpe_beats(params: MpeParams) -> dict[str, data.Layout]:
     """Payloads of the side, top and result beats."""
     chain_params = params.chain
@@ -201,5 +183,5 @@ def mpe(params: MpeParams) -> dict[str, wiring.Member]:
         "side": In(stream.Signature(beats["side"])),
         "top": In(stream.Signature(beats["top"])),
         "out": Out(stream.Signature(beats["out"])),
-        "counters": Out(counters()),
+        "counters": Out(slot_counters()),
     }

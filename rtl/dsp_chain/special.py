@@ -7,10 +7,10 @@ from amaranth.lib import enum
 
 from rtl.dsp_chain import special_shapes as shapes
 from rtl.dsp_chain.arithmetic import looked_up, rounded, saturated, top_bit
-from rtl.dsp_chain.ports import carried, count_beats, enable, offer
 from rtl.dsp_chain.special_shapes import Op
 from rtl.float.pipeline import delayed
 from rtl.shapes import LENGTH_BITS
+from rtl.streams import beats, carried, count, enable, offer
 from rtl.unit import Unit, add_part, structured
 from simulator.arch.special import (
     ELEMENT_BITS,
@@ -245,7 +245,7 @@ class Special(Unit):
         self._lanes(m, slot.advance, control)
         line = carried(m, slot.advance, control, self.params.latency - 1)
         offer(m, self.out, slot.advance, line.there)
-        count_beats(m, self)
+        count(m, self.counters, beats(self))
         return m
 
     def _walk(self, m: Module, advance: Value, control: Any) -> None:

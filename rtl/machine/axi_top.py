@@ -10,7 +10,27 @@ from rtl.machine.machine import Machine
 from rtl.unit import Unit
 from simulator.arch import NMArray
 
-__all__ = ["AxiTop"]
+__all__ = ["AxiTop", "join", "join_bus"]
+
+
+def join(m: Module, top: Unit, name: str, inner: Any) -> None:
+    """Connect the port `name` of `top` with a signal inside."""
+    outer = getattr(top, name)
+    inward = top.signature.members[name].flow is In
+    m.d.comb += inner.eq(outer) if inward else outer.eq(inner)
+
+
+def join_bus(m: Module, top: Unit, prefix: str, bus: Any) -> None:
+    """Connect the flat ports of `top` that begin with `prefix` with a bus inside."""
+    for channel in bus.signature.members:
+        start, stream = f"{prefix}{channel}", getattr(bus, channel)
+        for name in ("valid", "ready"):
+            join(m, top, start + name, getattr(stream, name))
+        for name, _ in stream.payload.shape():
+            join(m, top, start + name, stream.payload[name])
+        if channel in ("aw", "ar"):
+            for name, (_, value) in shapes.AXI_CONSTANTS.items():
+                m.d.comb += getattr(top, start + name).eq(value)
 
 
 class AxiTop(Unit):
@@ -33,19 +53,6 @@ class AxiTop(Unit):
         m = Module()
         m.submodules.machine = machine = self.machine
         for name in self._host:
-            self._join(m, name, getattr(machine, name))
-        for channel in machine.bus.signature.members:
-            prefix, stream = f"{shapes.AXI_PREFIX}{channel}", getattr(machine.bus, channel)
-            for name in ("valid", "ready"):
-                self._join(m, prefix + name, getattr(stream, name))
-            for name, _ in stream.payload.shape():
-                self._join(m, prefix + name, stream.payload[name])
-            if channel in ("aw", "ar"):
-                for name, (_, value) in shapes.AXI_CONSTANTS.items():
-                    m.d.comb += getattr(self, prefix + name).eq(value)
+            join(m, self, name, getattr(machine, name))
+        join_bus(m, self, shapes.AXI_PREFIX, machine.bus)
         return m
-
-    def _join(self, m: Module, name: str, inner: Any) -> None:
-        outer = getattr(self, name)
-        inward = self.signature.members[name].flow is In
-        m.d.comb += inner.eq(outer) if inward else outer.eq(inner)

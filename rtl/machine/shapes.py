@@ -4,6 +4,7 @@ Buffers are addressed in items: an fp16 number, half an fp32 one, or a kept pair
 addressed in beats of its bus.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 from amaranth.hdl import signed, unsigned
@@ -12,6 +13,7 @@ from amaranth.lib.wiring import In, Out
 
 from rtl import shapes
 from simulator.arch import NMArray
+from simulator.arch.dsp_chain import DspChain
 from simulator.schedule import Unit
 
 __all__ = [
@@ -171,12 +173,12 @@ def pair_bits(arch: NMArray) -> int:
     return VALUE_BITS + arch.index_bits
 
 
-def beat_bytes(arch: NMArray) -> int:
+def beat_bytes(arch: NMArray | DspChain) -> int:
     """Bytes of a beat of memory."""
     return arch.dram.bandwidth_bytes_per_s // arch.clock_hz
 
 
-def beat_bits(arch: NMArray) -> int:
+def beat_bits(arch: NMArray | DspChain) -> int:
     """Width of the memory's bus."""
     return 8 * beat_bytes(arch)
 
@@ -345,7 +347,7 @@ def read_address() -> data.StructLayout:
     return data.StructLayout({"addr": 32, "len": 8, "size": 3, "burst": 2})
 
 
-def axi(arch: NMArray) -> wiring.Signature:
+def axi(arch: NMArray | DspChain) -> wiring.Signature:
     """The five channels of an AXI4 master."""
     bits = beat_bits(arch)
     write = data.StructLayout({"data": bits, "strb": bits // 8, "last": 1})
@@ -361,18 +363,23 @@ def axi(arch: NMArray) -> wiring.Signature:
     )
 
 
-def axi_ports(arch: NMArray) -> dict[str, wiring.Member]:
-    """The five channels as flat ports with AXI4's names; read data and responses have ids too."""
+def axi_ports(
+    arch: NMArray | DspChain,
+    prefix: str = AXI_PREFIX,
+    channels: Sequence[str] = ("ar", "r", "aw", "w", "b"),
+) -> dict[str, wiring.Member]:
+    """Channels as flat ports with AXI4's names; read data and responses have ids too."""
     constants = {name: Out(bits) for name, (bits, _) in AXI_CONSTANTS.items()}
     ids = {"id": In(ID_BITS)}
     more = {"ar": constants, "r": ids, "aw": constants, "w": {}, "b": ids}
     ports = {}
-    for channel, member in axi(arch).members.items():
+    for channel in channels:
+        member = axi(arch).members[channel]
         flow, payload = member.flow, member.signature.members["payload"].shape
         fields = {name: flow(field.shape) for name, field in payload}
         handshake = {"valid": flow(1), "ready": flow.flip()(1)}
         for name, port in (more[channel] | fields | handshake).items():
-            ports[f"{AXI_PREFIX}{channel}{name}"] = port
+            ports[f"{prefix}{channel}{name}"] = port
     return ports
 
 

@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 from rtl import shapes
 from rtl.nm_array.slots import by_mode
 from rtl.shapes import Mode
+from rtl.streams import Enable, count, job_events
 from rtl.unit import Unit
 from simulator.arch import Dataflow, NMArray
 from simulator.arch.nm_job import skew_slots
@@ -16,10 +17,8 @@ __all__ = ["Monitor"]
 class Monitor(Unit):
     """Counts events since reset.
 
-    `cycles` runs from a job's first slot to its last one, both included, summed over jobs; a
-    cycle inside that window without `advance` is a stall, charged to a refused result first, then
-    to a missing side beat, then to a missing top beat: cycles = slots + stalls. `array_busy`
-    counts advances in which some PE has a fold's stream; lanes and beats count at their acceptance.
+    Cycles and stalls are those of `job_events`, summed over jobs. `array_busy` counts advances in
+    which some PE has a fold's stream; lanes and beats count at their acceptance.
 
     Latency: a count shows one cycle after its event, multiplier uses two. Reset: all zero.
     """
@@ -47,28 +46,17 @@ class Monitor(Unit):
     def elaborate(self, platform: object) -> Module:
         """Build the counters."""
         m = Module()
-        begun, window = Signal(), Signal()
-        m.d.comb += window.eq(self.running & (begun | self.advance))
-        with m.If(self.advance):
-            m.d.sync += begun.eq(self.running & ~self.last)
-        stalled = window & ~self.advance
-        added = {
-            "cycles": window,
+        slot = Enable(advance=self.advance, clear=self.clear, side_there=self.side_there)
+        events = {
+            **job_events(m, slot, self.running, self.last),
             "array_busy": self.advance & self._busy(m),
-            "stall_out": stalled & ~self.clear,
-            "stall_side": stalled & self.clear & ~self.side_there,
-            "stall_top": stalled & self.clear & self.side_there,
             "mac_full": self.full,
             "mac_gated": self.gated,
             "side_lanes": self.side_lanes,
             "top_lanes": self.top_lanes,
             "out_beats": self.out_beat,
         }
-        for name, amount in added.items():
-            counter = getattr(self.counters, name)
-            total = Signal.like(counter, name=name)
-            m.d.sync += total.eq(total + amount)
-            m.d.comb += counter.eq(total)
+        count(m, self.counters, events)
         return m
 
     def _busy(self, m: Module) -> Value:

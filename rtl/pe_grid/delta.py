@@ -8,6 +8,7 @@ from amaranth.lib import memory
 from rtl.pe_grid import shapes
 from rtl.shapes import LENGTH_BITS
 from rtl.unit import Unit, structured
+from simulator.arch.delta import DeltaParams
 from simulator.arch.pe_grid import PEGrid
 
 __all__ = ["DeltaEncoder", "Packer"]
@@ -47,9 +48,9 @@ class DeltaEncoder(Unit):
     counters zero; the state memory keeps its content.
     """
 
-    def __init__(self, grid: PEGrid) -> None:
-        self.grid = grid
-        super().__init__(shapes.delta_encoder(grid))
+    def __init__(self, params: DeltaParams) -> None:
+        self.grid = params.grid
+        super().__init__(shapes.delta_ports(params))
 
     def elaborate(self, platform: object) -> Module:
         """Build the encoder."""

@@ -6,6 +6,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib.wiring import In, Out
 
 from rtl.pe_grid import shapes
+from rtl.streams import count
 from rtl.unit import Unit, tree_sum
 from simulator.arch.pe_grid import PEGrid
 
@@ -65,10 +66,7 @@ class Monitor(Unit):
             "top_values": self.top_values,
             "out_beats": self.out_beat,
         }
-        for name, amount in added.items():
-            count = Signal(shapes.total(), name=name)
-            m.d.sync += count.eq(count + amount)
-            m.d.comb += getattr(self.counters, name).eq(count)
+        count(m, self.counters, added)
         return m
 
     def _pes(self) -> list[Any]:

@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
 
 from rtl.shapes import COUNTER_BITS, LENGTH_BITS
-from simulator.arch.delta import MAX_THRESHOLD
+from simulator.arch.delta import MAX_THRESHOLD, DeltaParams
 from simulator.arch.pe_grid import PEGrid
 
 __all__ = [
@@ -18,8 +18,8 @@ __all__ = [
     "bounded",
     "chunk_beat",
     "counters",
-    "delta_encoder",
     "delta_job",
+    "delta_ports",
     "delta_values",
     "dense_chunk",
     "difference",
@@ -213,8 +213,9 @@ def packer_ports(grid: PEGrid) -> dict[str, wiring.Member]:
     }
 
 
-def delta_encoder(grid: PEGrid) -> dict[str, wiring.Member]:
+def delta_ports(params: DeltaParams) -> dict[str, wiring.Member]:
     """Ports of the delta encoder of one row."""
+    grid = params.grid
     return {
         "job": In(stream.Signature(delta_job(grid))),
         "side": In(stream.Signature(delta_values(grid))),

@@ -11,10 +11,22 @@ from simulator.arch.pe_grid import PEGrid
 from simulator.arch.stationary_array import StationaryArray
 from simulator.arch.tensor_core import TensorCore
 
-__all__ = ["MACHINES", "WITH_RTL", "Accelerator", "ClosedForm", "seconds", "with_rtl"]
+__all__ = [
+    "MACHINES",
+    "Accelerator",
+    "ClosedForm",
+    "WithRtl",
+    "kind",
+    "seconds",
+    "with_rtl",
+    "without_rtl",
+]
 
 ClosedForm: TypeAlias = TensorCore | OuterProduct | FlexDpe | StationaryArray
-"""Machines whose operators have a closed form: models only, see `simulator.models`."""
+"""Machines whose operators have a closed form: see `simulator.models`."""
+
+WithRtl: TypeAlias = NMArray | PEGrid | FlexDpe
+"""Machines of which RTL can be generated."""
 
 Accelerator: TypeAlias = NMArray | PEGrid | DspChain | ClosedForm
 """What every generic step takes: clock, memory mode, main memory, peak rate, and the rest by type.
@@ -35,17 +47,30 @@ MACHINES: Final[Mapping[str, type[Accelerator]]] = {
 """Machines by their name in a machine file."""
 
 
-WITH_RTL: Final = ("nm_array", "pe_grid")
-"""Machines with generated RTL; the others are models only."""
+def kind(arch: Accelerator) -> str:
+    """Return what a machine file calls machines like `arch`."""
+    return next(name for name, machine in MACHINES.items() if type(arch) is machine)
 
 
-def with_rtl(arch: Accelerator) -> NMArray | PEGrid:
-    """Return `arch` if RTL is generated for its kind; raises ValueError if it is a model only."""
-    if isinstance(arch, NMArray | PEGrid):
+def without_rtl(arch: Accelerator) -> str | None:
+    """Return why `arch` is a model only; None if RTL can be generated of it."""
+    if isinstance(arch, PEGrid | FlexDpe):
+        return arch.without_rtl
+    if isinstance(arch, NMArray):
+        return None
+    able = ", ".join(name for name, machine in MACHINES.items() if issubclass(machine, WithRtl))
+    return f"a {kind(arch)} is a model only and has no RTL; {able} have"
+
+
+def with_rtl(arch: Accelerator, name: str) -> WithRtl:
+    """Return `arch` if RTL can be generated of it.
+
+    Raises ValueError, calling it by `name`, if it is a model only.
+    """
+    reason = without_rtl(arch)
+    if reason is None and isinstance(arch, WithRtl):
         return arch
-    raise ValueError(
-        f"{type(arch).__name__} is a model only and has no RTL; {' and '.join(WITH_RTL)} have"
-    )
+    raise ValueError(f"{name}: {reason}")
 
 
 def seconds(arch: Accelerator, cycles: int) -> float:

@@ -11,10 +11,21 @@ from dataclasses import dataclass
 from simulator.arch.pe_grid import PEGrid
 from workloads.canonical import Spec
 
-__all__ = ["MAX_THRESHOLD", "DeltaJob"]
+__all__ = ["MAX_THRESHOLD", "DeltaJob", "DeltaParams"]
 
 MAX_THRESHOLD = 255
 """Largest difference of two int8 numbers: with this threshold nothing is sent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeltaParams(Spec):
+    """The encoder in front of one row of `grid`."""
+
+    grid: PEGrid
+
+    def __post_init__(self) -> None:
+        if not self.grid.delta_chunks:
+            raise ValueError("A grid with delta_chunks = 0 has no delta encoder")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,17 +5,14 @@ another preset's parameters first. Every preset number carries its source.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args, overload
+from typing import Any, Final, TypeVar, overload
 
-from simulator.arch.accelerator import MACHINES, Accelerator
+from simulator.arch.accelerator import MACHINES, Accelerator, kind
 from workloads.canonical import Spec
-from workloads.yaml_file import read_yaml
-
-if TYPE_CHECKING:
-    from pydantic import TypeAdapter
+from workloads.paths import named
+from workloads.yaml_file import YamlFile, among, read_yaml
 
 __all__ = ["PRESETS", "ArchFile", "load_arch", "preset_file", "read_arch_file"]
 
@@ -53,16 +50,17 @@ def load_arch(source: str | Path | Accelerator, **overrides: Any) -> Accelerator
     Raises ValueError naming file, line and key for anything unknown, mistyped or out of range.
     """
     if isinstance(source, Accelerator):
-        (machine,) = (name for name, kind in MACHINES.items() if type(source) is kind)
         values: dict[str, Any] = _plain(source)
         file = ArchFile(
-            name="arch", machine=machine, summary="", values=values, sources={}, lines={}
+            name="arch", machine=kind(source), summary="", values=values, sources={}, lines={}
         )
     else:
         file = read_arch_file(source)
     # A key overridden here is no longer the file's: its line would mislead.
     lines = {k: v for k, v in file.lines.items() if k not in _paths(overrides)}
-    return _validate(replace(file, lines=lines), _merge(file.values, overrides))
+    return YamlFile(name=file.name, lines=lines).build(
+        MACHINES[file.machine], _merge(file.values, overrides)
+    )
 
 
 def _paths(overrides: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
@@ -84,38 +82,38 @@ def read_arch_file(source: str | Path) -> ArchFile:
     path = Path(source)
     if path.suffix not in (".yaml", ".yml"):
         raise ValueError(
-            f"Unknown arch {str(source)!r}; known presets: {', '.join(PRESETS)}; "
+            f"Unknown arch {named(source)}; {among(source, PRESETS, 'known presets')}; "
             "or give a .yaml file"
         )
-    if not path.is_file():
-        raise ValueError(f"Arch file {str(path)!r} does not exist")
     return _read(path, str(path))
 
 
 def _read(path: Path, name: str) -> ArchFile:
     file = read_yaml(path, name)
-    content, lines = file.content, file.lines
-    if not isinstance(content, dict) or not isinstance(content.get("parameters", {}), dict):
-        raise ValueError(f"{name}: a machine file is a mapping with keys {', '.join(_KEYS)}")
+    wanted = f"a machine file is a mapping with keys {', '.join(_KEYS)}"
+    content = file.mapping(wanted)
     for key in content:
         if key not in _KEYS:
-            line = lines.get(str(key), 1)
-            raise ValueError(f"{name}, line {line}: unknown key {key!r}; known: {', '.join(_KEYS)}")
-    return _resolve(content, name, lines)
-
-
-def _resolve(content: dict[str, Any], name: str, lines: dict[str, int]) -> ArchFile:
-    base = content.get("base")
-    if base is not None and base not in PRESETS:
+            raise ValueError(f"{file.where(str(key))}: unknown key {key!r}; {among(key, _KEYS)}")
+    if not isinstance(content.get("parameters", {}), dict):
+        raise ValueError(f"{file.where('parameters')}: parameters is a mapping of keys to values")
+    if content.keys().isdisjoint(("machine", "base")):
         raise ValueError(
-            f"{name}, line {lines['base']}: unknown base {base!r}; known: {', '.join(PRESETS)}"
+            f"{name}: key 'base' is missing (a preset to start from), or 'machine' "
+            f"({', '.join(MACHINES)}) with all its parameters"
         )
+    return _resolve(content, file)
+
+
+def _resolve(content: dict[str, Any], file: YamlFile) -> ArchFile:
+    name, base = file.name, content.get("base")
+    if base is not None and base not in PRESETS:
+        raise ValueError(f"{file.where('base')}: unknown base {base!r}; {among(base, PRESETS)}")
     below = read_arch_file(base) if base else None
     machine = str(content.get("machine", below.machine if below else None))
     if machine not in MACHINES:
-        line = lines.get("machine", 1)
         raise ValueError(
-            f"{name}, line {line}: unknown machine {machine!r}; known: {', '.join(MACHINES)}"
+            f"{file.where('machine')}: unknown machine {machine!r}; {among(machine, MACHINES)}"
         )
     values, sources = _split(content.get("parameters", {}), "")
     own = {key: f"set in {name}" for key in _leaves(values) if name not in PRESETS}
@@ -125,7 +123,7 @@ def _resolve(content: dict[str, Any], name: str, lines: dict[str, int]) -> ArchF
         summary=str(content.get("summary", below.summary if below else "")),
         values=_merge(below.values, values) if below else values,
         sources={**(below.sources if below else {}), **own, **sources},
-        lines={k.removeprefix("parameters."): v for k, v in lines.items()},
+        lines={k.removeprefix("parameters."): v for k, v in file.lines.items()},
     )
 
 
@@ -167,45 +165,3 @@ def _plain(spec: Any) -> dict[str, Any]:
         for f in fields(spec)
         for value in [getattr(spec, f.name)]
     }
-
-
-@lru_cache(maxsize=len(MACHINES))
-def _validator(machine: str) -> "TypeAdapter[Accelerator]":
-    """Return the validator of a kind of machine, built once: that takes longer than its use."""
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(MACHINES[machine])
-
-
-def _validate(file: ArchFile, values: dict[str, Any]) -> Accelerator:
-    from pydantic import ValidationError
-
-    machine = MACHINES[file.machine]
-    try:
-        return _validator(file.machine).validate_python(values)
-    except ValidationError as error:
-        raise ValueError(_sentence(file, machine, error.errors()[0])) from None
-
-
-def _owner(machine: type, loc: tuple[Any, ...]) -> Any:
-    """Return the dataclass that the last part of `loc` would be a field of."""
-    owner: Any = machine
-    for part in loc[:-1]:
-        kind = next(f.type for f in fields(owner) if f.name == part)
-        owner = next(t for t in (kind, *get_args(kind)) if is_dataclass(t))  # it may be optional
-    return owner
-
-
-def _sentence(file: ArchFile, machine: type, problem: Any) -> str:
-    key = ".".join(str(part) for part in problem["loc"])
-    line = file.lines.get(key)
-    where = f"{file.name}, line {line}" if line else file.name
-    if problem["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        known = ", ".join(f.name for f in fields(_owner(machine, problem["loc"])))
-        return f"{where}: unknown key {key!r}; known: {known}"
-    if problem["type"] == "missing_argument" or problem["type"] == "missing":
-        return f"{where}: parameter {key!r} is missing"
-    message = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "value_error":
-        return f"{where}: {message}"
-    return f"{where}: {key} is {problem['input']!r}: {message[:1].lower()}{message[1:]}"

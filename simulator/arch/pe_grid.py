@@ -39,6 +39,13 @@ class Balance(StrEnum):
     GREEDY = "greedy"
 
 
+MOST_RTL_BITS = 65_000
+"""Bits of all streams' chunks, each with its valid bit, of the largest grid with RTL.
+
+Amaranth numbers the input bits of a design with 16 bits; the rest are for jobs and handshakes.
+"""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PEGrid(Spec):
     """Parameters of the grid; timing, RTL, cost and legal mappings all read them here.
@@ -141,3 +148,14 @@ class PEGrid(Spec):
     def peak_macs_per_cycle(self) -> int:
         """Products the whole grid can do in one cycle."""
         return self.pes * self.macs_per_pe
+
+    @property
+    def without_rtl(self) -> str | None:
+        """Why no RTL is generated; None if it is."""
+        bits = (self.rows + self.cols) * (self.chunk * (1 + self.operand_bits) + 1)
+        if bits <= MOST_RTL_BITS:
+            return None
+        return (
+            f"RTL of a PEGrid takes at most {MOST_RTL_BITS:,} bits of chunks a cycle; "
+            f"{self.rows} rows and {self.cols} columns with chunks of {self.chunk} are {bits:,}"
+        )

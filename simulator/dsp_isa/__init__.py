@@ -4,9 +4,24 @@ from simulator.dsp_isa.assembly import assemble, disassemble
 from simulator.dsp_isa.code import Code, Loop, count, decode, encode, size_words, walk
 from simulator.dsp_isa.execute import Execution, duration, execute, execute_file, program_steps
 from simulator.dsp_isa.files import ProgramFile, read_program, write_program
-from simulator.dsp_isa.layout import Base, Buffer, Instruction, MiscOp, Module
+from simulator.dsp_isa.layout import (
+    LINE_BYTES,
+    LINE_ELEMENTS,
+    ROW_ENTRY,
+    TABLE_ROWS,
+    Base,
+    Buffer,
+    Instruction,
+    MiscOp,
+    Module,
+)
+from simulator.dsp_isa.values import Registers, Values, run_values
 
 __all__ = [
+    "LINE_BYTES",
+    "LINE_ELEMENTS",
+    "ROW_ENTRY",
+    "TABLE_ROWS",
     "Base",
     "Buffer",
     "Code",
@@ -16,6 +31,8 @@ __all__ = [
     "MiscOp",
     "Module",
     "ProgramFile",
+    "Registers",
+    "Values",
     "assemble",
     "count",
     "decode",
@@ -26,6 +43,7 @@ __all__ = [
     "execute_file",
     "program_steps",
     "read_program",
+    "run_values",
     "size_words",
     "walk",
     "write_program",

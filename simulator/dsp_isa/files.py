@@ -10,11 +10,12 @@ from typing import Any, Final
 import numpy as np
 
 from simulator.dsp_isa.code import Words
+from workloads.paths import absence
 
 __all__ = ["VERSION", "ProgramFile", "read_program", "write_program"]
 
 MAGIC: Final = b"SLDSP\x00"
-VERSION: Final = 1
+VERSION: Final = 2
 _PREFIX: Final = len(MAGIC) + 2 + 4  # magic, version, length of the header
 _CHECKSUM: Final = 32
 
@@ -53,8 +54,8 @@ def read_program(path: Path) -> ProgramFile:
     Raises ValueError naming the file if it is no program, of another version, truncated or
     corrupt.
     """
-    if not path.is_file():
-        raise ValueError(f"Program file {str(path)!r} does not exist")
+    if why := absence(path):
+        raise ValueError(f"Program file {str(path)!r} {why}")
     content = path.read_bytes()
     if not content.startswith(MAGIC):
         raise ValueError(f"{str(path)!r} is not a program file")

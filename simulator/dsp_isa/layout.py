@@ -3,8 +3,9 @@
 An instruction is 1 to 7 words of 32 bits. The first holds opcode (4 bits), wait and release masks
 (5 bits each: the other five modules in the order of `Module`, first one highest) and 18 bits of
 its own; fields never cross a word. The halves of a matrix buffer alternate with every LD and
-product, so programs do not name them. Addresses count 64-byte lines from a base register, sizes
-bytes, groups 16 candidates.
+every product that waits for LD, so programs do not name them. Addresses in memory count 64-byte
+lines from a base register, on the chip 64 results or 16 rows of the table. Sizes count bytes,
+groups 16 candidates. `simulator.dsp_isa.values` says what the instructions compute.
 """
 
 from collections.abc import Mapping
@@ -16,8 +17,13 @@ from workloads.canonical import Spec
 
 __all__ = [
     "FIELDS",
+    "LINE_BYTES",
+    "LINE_ELEMENTS",
     "MISC_PHASES",
+    "NORM_EPSILON",
     "OPCODES",
+    "ROW_ENTRY",
+    "TABLE_ROWS",
     "WORDS",
     "Base",
     "Buffer",
@@ -27,6 +33,32 @@ __all__ = [
     "mask_modules",
     "module_mask",
 ]
+
+
+LINE_BYTES: Final = 64
+"""What an address in memory counts."""
+
+LINE_ELEMENTS: Final = 64
+"""What an address in the out buffer counts."""
+
+TABLE_ROWS: Final = 16
+"""Output rows whose bias and scale are a line of the row table."""
+
+
+ROW_ENTRY: Final[Mapping[str, tuple[int, int]]] = {
+    "bias": (0, 16),
+    "scale": (16, 8),
+    "shift": (24, 4),
+    "down": (28, 4),
+}
+"""(lowest bit, width) of what the row table has of an output row.
+
+Codes become int8 times scale / 2**shift, of all rows in a chain those of its first; sums go down
+by 2**down, halves up, and gain bias.
+"""
+
+NORM_EPSILON: Final = 1
+"""What norms add to the variance, of 2**16."""
 
 
 class Module(StrEnum):
@@ -57,6 +89,7 @@ class Base(IntEnum):
     KV = 1
     ACTIVATIONS = 2
     NEW_TOKEN = 3  # the KV cache from the row of the token being decoded
+    POSITION = 4  # cosines and sines of the position of that token
 
 
 class MiscOp(IntEnum):
@@ -115,16 +148,21 @@ FIELDS: Final[Mapping[Module, Mapping[str, Place]]] = {
     Module.LD: {
         "buffer": (0, 15, 3),
         "cross": (0, 14, 1),
+        "turned": (0, 13, 1),
         "bank": (0, 0, 12),
         "base": (1, 28, 4),
         "address": (1, 0, 28),
         "bytes": (2, 0, 32),
         "rows": (3, 16, 16),
         "channels": (3, 8, 8),
+        "shift": (3, 4, 4),
         "bits": (3, 0, 4),
-        "stride": (4, 0, 32),
-        "metadata": (5, 0, 32),
-        "table": (6, 0, 32),
+        "rows_8": (4, 16, 16),
+        "rows_4": (4, 0, 16),
+        "groups": (5, 20, 12),
+        "metadata": (5, 0, 20),
+        "rows_2": (6, 16, 16),
+        "table": (6, 0, 16),
     },
     Module.ST: {
         "buffer": (0, 15, 3),
@@ -134,7 +172,8 @@ FIELDS: Final[Mapping[Module, Mapping[str, Place]]] = {
         "base": (1, 28, 4),
         "address": (1, 0, 28),
         "channels": (2, 27, 5),
-        "bytes": (2, 0, 27),
+        "shift": (2, 23, 4),
+        "bytes": (2, 0, 23),
     },
     Module.MM: {
         **_CHAIN,
@@ -145,14 +184,19 @@ FIELDS: Final[Mapping[Module, Mapping[str, Place]]] = {
     },
     Module.MV: {
         **_CHAIN,
-        "vector": (1, 16, 16),
+        "shift": (1, 28, 4),
+        "vector": (1, 16, 12),
         "matrix": (1, 0, 12),
-        "metadata": (3, 0, 24),
+        "tabled": (3, 24, 1),
+        "down": (3, 16, 5),
+        "table": (3, 0, 16),
     },
     Module.MISC: {
         "op": (0, 14, 4),
         "groups": (0, 0, 14),
+        "turn": (1, 28, 4),
         "a": (1, 16, 12),
+        "repeat": (1, 12, 1),
         "b": (1, 0, 12),
         "out": (2, 16, 12),
         "rows": (2, 0, 16),

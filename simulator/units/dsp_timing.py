@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from fractions import Fraction
 
 from simulator.arch.dsp_chain import DspChain
+from simulator.arch.special import SpecialParams
 
 __all__ = ["chain_cycles", "link_cycles", "misc_cycles", "passes", "transfer_cycles"]
 
@@ -34,8 +35,13 @@ def chain_cycles(arch: DspChain, groups: int, group_passes: int) -> int:
 
 
 def misc_cycles(arch: DspChain, rows: int, elements: int, phases: int) -> int:
-    """Return the cycles of a MISC over rows of `elements`, read once in every phase."""
-    return rows * -(-elements // arch.misc_lanes) * phases + arch.misc_pipeline_cycles
+    """Return the cycles of a MISC over rows of `elements`, read once in every phase.
+
+    Between two readings of a row the unit waits for its statistics (`SpecialParams.turn`).
+    """
+    unit = SpecialParams(lanes=arch.misc_lanes)
+    reading = -(-elements // arch.misc_lanes)
+    return rows * (reading * phases + unit.turn * (phases - 1)) + arch.misc_pipeline_cycles
 
 
 def transfer_cycles(rate_bytes_per_cycle: Fraction, size_bytes: int) -> int:

@@ -1,18 +1,16 @@
 """Studies: questions that take many runs, answered as data, sentences and figures."""
 
-from sparseloom.studies.conclusion import conclude
-from sparseloom.studies.inference import (
+from sparseloom.studies.bandwidth import MECHANISMS, USEFUL, bandwidth, by_accounting
+from sparseloom.studies.compression import (
+    CAUSAL,
     COMPRESSIONS,
-    MECHANISMS,
     Gain,
-    InferenceStudy,
-    Span,
-    energy_per_token,
-    infer,
-    spans,
+    by_prompt,
+    kept_for,
     sparsity_gains,
-    useful_bandwidth,
 )
+from sparseloom.studies.conclusion import conclude
+from sparseloom.studies.inference import InferenceStudy, Span, energy_per_token, infer, spans
 from sparseloom.studies.optimisations import optimisations
 from sparseloom.studies.sensitivity import ASSUMPTIONS, Assumption, Effect, sensitivity
 from sparseloom.studies.training import (
@@ -32,6 +30,7 @@ from sparseloom.studies.training import (
 __all__ = [
     "ASSUMPTIONS",
     "BDWP",
+    "CAUSAL",
     "COMPRESSIONS",
     "DENSE",
     "MECHANISMS",
@@ -39,6 +38,7 @@ __all__ = [
     "NETWORKS",
     "PATTERNS",
     "PUBLISHED",
+    "USEFUL",
     "Assumption",
     "Effect",
     "Gain",
@@ -48,13 +48,16 @@ __all__ = [
     "Speedup",
     "TrainingStudy",
     "Variant",
+    "bandwidth",
+    "by_accounting",
+    "by_prompt",
     "conclude",
     "energy_per_token",
     "infer",
+    "kept_for",
     "optimisations",
     "sensitivity",
     "spans",
     "sparsity_gains",
     "train",
-    "useful_bandwidth",
 ]

@@ -67,15 +67,16 @@ STEP_INSTRUCTIONS: Final = 103_765
 """Instructions of a decode step at KV 256 on VHK158."""
 
 BOARD_LENGTH: Final = 128
-BOARD_CYCLES: Final = 3_937_100
-"""U280: a decode step at KV 128 as measured on the board."""
+BOARD_CYCLES: Final[Mapping[int, int]] = {BOARD_LENGTH: 3_937_100, 512: 4_272_163}
+"""U280: decode steps by KV length as measured on the board."""
 
 BOARD_WEIGHT_BYTES: Final = 3.43e9
 BOARD_BANDWIDTH: Final = 0.426
 """U280: share of 460 GB/s that these weights take at 57.1 token/s."""
 
 UTILISATION: Final = (0.356, 0.659)
-"""Bandwidth utilisation without and with always-on-chip decode and mixed precision."""
+"""Bandwidth utilisation without and with always-on-chip decode and mixed precision; the paper's
+introduction puts decoding elsewhere at 29 to 43 %."""
 
 STORAGE_RATIO: Final = 500
 SPARSITY_GAIN: Final = 1.6

@@ -1,7 +1,7 @@
 """LLM inference on a DspChain: how long prompts and decode steps take, and what carries them."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from cost_models import price
@@ -10,7 +10,8 @@ from mapping.dsp import CompiledModel, compile_model, decoder_of, published
 from mapping.dsp.compile import Program
 from mapping.dsp.run import decode_buckets
 from mapping.dsp.timing import Timeline, busy_cycles
-from simulator.arch import Compression, DspChain
+from simulator.arch import DspChain
+from simulator.arch.accelerator import kind
 from simulator.arch.load import load_arch
 from simulator.dsp_isa import Module, count, decode, encode, execute
 from sparseloom.studies.flightllm import BOARD_LENGTH
@@ -18,42 +19,15 @@ from workloads.canonical import Spec
 from workloads.zoo import build
 
 __all__ = [
-    "COMPRESSIONS",
-    "MECHANISMS",
-    "PROJECTIONS",
-    "Gain",
+    "MODEL",
     "InferenceStudy",
     "Span",
     "energy_per_token",
     "infer",
     "spans",
-    "sparsity_gains",
-    "useful_bandwidth",
 ]
 
 MODEL: Final = "llama2-7b"
-
-_WIDE: Final = {"weight_bits": (8,), "head_bits": 8}
-_OFF_CHIP: Final = {"always_on_chip": False}
-MECHANISMS: Final[Mapping[str, Mapping[str, Any]]] = {
-    "neither": {**_OFF_CHIP, **_WIDE},
-    "always on chip": _WIDE,
-    "mixed precision": _OFF_CHIP,
-    "both": {},
-}
-"""What raises the useful share of the bandwidth, as parameters of the machine."""
-
-PROJECTIONS: Final = tuple(f"{p}_proj" for p in ("q", "k", "v", "o", "gate", "up", "down"))
-COMPRESSIONS: Final = (
-    (PROJECTIONS[:2], 70, 30),
-    (PROJECTIONS[:2], 100, 30),
-    (PROJECTIONS, 75, 30),
-    (PROJECTIONS, 60, 100),
-    (PROJECTIONS, 60, 30),
-    (PROJECTIONS, 50, 30),
-)
-"""(projections, % of their weights kept, % of causal attention blocks kept); the first is what the
-artefact's model keeps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -98,71 +72,12 @@ def infer(
     """
     machine = load_arch(arch, **overrides)
     if not isinstance(machine, DspChain):
-        raise ValueError(f"An inference study needs a dsp_chain, not a {type(machine).__name__}")
+        raise ValueError(f"An inference study needs a dsp_chain, not a {kind(machine)}")
     graph, percent = build(MODEL, prefill=BOARD_LENGTH, decode=1), 100
     if compress:
         graph, percent, _ = published(machine, graph)
     model = compile_model(decoder_of(graph, attention_percent=percent), machine)
     return InferenceStudy(arch=machine, model=model, timeline=Timeline(machine))
-
-
-def useful_bandwidth(
-    arch: str | DspChain = "flightllm-u280", length: int = BOARD_LENGTH
-) -> dict[str, float]:
-    """Return the useful share of the bandwidth of a decode step by mechanism, uncorrected.
-
-    Useful are the machine's weights at their own width, once a step; the bandwidth is that of the
-    channels in use at their full rate. `sustained` multiplies every share.
-    """
-    full = infer(arch)
-    used = full.arch.cores * full.arch.hbm.channels_per_core
-    rate = full.arch.hbm.bandwidth_bytes_per_s * used / full.arch.hbm.channels
-    found = {}
-    for name, change in MECHANISMS.items():
-        cycles = infer(full.arch, **change).cycles("decode", length)
-        found[name] = full.model.weight_bytes * full.arch.clock_hz / (cycles * rate)
-    return found
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gain(Spec):
-    """What one compression makes of a prompt: dense cycles over its own."""
-
-    projections: tuple[str, ...]
-    kept_percent: int
-    attention_percent: int
-    speedup: float
-
-    def __str__(self) -> str:
-        """Name what is kept."""
-        which = "all" if self.projections == PROJECTIONS else "q and k"
-        return f"{which} weights {self.kept_percent} %, blocks {self.attention_percent} %"
-
-
-def sparsity_gains(
-    arch: str | DspChain = "flightllm-vhk158",
-    compressions: Iterable[tuple[tuple[str, ...], int, int]] = COMPRESSIONS,
-    *,
-    prompt: int = 1024,
-) -> tuple[Gain, ...]:
-    """Return the speed-up of a prompt over the dense model by what is left out."""
-    plain = infer(arch, compress=False)
-    dense = plain.cycles("prefill", prompt)
-    gains = []
-    for projections, kept, blocks in compressions:
-        chosen = Compression(
-            model=MODEL, projections=projections, kept_percent=kept, attention_percent=blocks
-        )
-        cycles = infer(replace(plain.arch, compression=chosen)).cycles("prefill", prompt)
-        gains.append(
-            Gain(
-                projections=projections,
-                kept_percent=kept,
-                attention_percent=blocks,
-                speedup=dense / cycles,
-            )
-        )
-    return tuple(gains)
 
 
 def energy_per_token(

@@ -1,13 +1,15 @@
 """Figures of an inference study; palette and layout are those of a report's figures."""
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
 from mapping.dsp import Library
 from simulator.dsp_isa import Module
 from sparseloom import canvas
+from sparseloom.studies.compression import Gain
 from sparseloom.studies.flightllm import PROGRAMS, SPARSITY_GAIN, UTILISATION
-from sparseloom.studies.inference import Gain, InferenceStudy, Span
+from sparseloom.studies.inference import InferenceStudy, Span
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -16,12 +18,13 @@ __all__ = [
     "bandwidth_by_mechanism",
     "decode_by_length",
     "energy_by_length",
-    "gain_by_compression",
+    "gain_by_prompt",
     "instruction_storage",
     "module_timeline",
 ]
 
 _GREEN, _ORANGE, _BLUE, _SKY = "#009E73", "#D55E00", "#0072B2", "#56B4E9"
+_COLOURS: Final = (_GREEN, _SKY, _BLUE, _ORANGE, "#CC79A7", "#E69F00")
 
 SHOWN: Final = (Module.LD, Module.MV, Module.MM, Module.MISC, Module.ST)
 """Modules of a timeline, from top to bottom, if they work at all."""
@@ -125,15 +128,23 @@ def bandwidth_by_mechanism(shares: Mapping[str, float], sustained: float) -> "Fi
     return figure
 
 
-def gain_by_compression(gains: Sequence[Gain]) -> "Figure":
-    """Speed-up of a prompt over the dense model by what is kept."""
-    figure, axes = canvas.figure(9, 1.2 + 0.34 * len(gains))
-    axes.barh(range(len(gains)), [gain.speedup for gain in gains], color=_GREEN, height=0.72)
-    for at, gain in enumerate(gains):
-        axes.text(0.03, at, f"{gain.speedup:.2f}x", va="center", fontsize=8)
-    label = f"published {SPARSITY_GAIN}x, densities not public"
-    axes.axvline(SPARSITY_GAIN, color=_ORANGE, linewidth=1.4, linestyle="--", label=label)
-    canvas.rows(axes, [str(gain) for gain in gains])
-    axes.set_xlabel("speed-up of a prompt over the dense model (times)")
-    canvas.legend(figure, 1)
+def gain_by_prompt(gains: Sequence[Gain]) -> "Figure":
+    """Speed-up over the dense model by prompt length, a line for each compression.
+
+    Dashes show the sparse operators of the first alone.
+    """
+    lines = [list(same) for _, same in groupby(gains, str)]
+    figure, axes = canvas.figure(9, 4)
+    first = [gain.prompt for gain in lines[0]]
+    label = f"{lines[0][0]}: sparse operators"
+    axes.plot(first, [gain.sparse for gain in lines[0]], "--", color=_COLOURS[0], label=label)
+    for line, colour in zip(lines, _COLOURS, strict=False):
+        at, values = [gain.prompt for gain in line], [gain.speedup for gain in line]
+        axes.plot(at, values, color=colour, label=str(line[0]))
+    axes.axhline(SPARSITY_GAIN, color="black", linewidth=1, label=f"published {SPARSITY_GAIN}x")
+    axes.set_xlim(left=0)
+    axes.set_ylim(bottom=0.9)
+    axes.set_xlabel("prompt (tokens)")
+    axes.set_ylabel("speed-up over the dense model (times)")
+    canvas.legend(figure, 2)
     return figure

@@ -11,6 +11,7 @@ from typing import Final
 
 from mapping.graph import skippable
 from simulator.arch import NMArray
+from simulator.arch.accelerator import kind
 from simulator.arch.load import load_arch
 from simulator.result import Result
 from sparseloom.studies.together import simulate_together
@@ -185,7 +186,7 @@ def train(
     """
     machine = load_arch(arch)
     if not isinstance(machine, NMArray):
-        raise ValueError(f"A training study needs an nm_array, not a {type(machine).__name__}")
+        raise ValueError(f"A training study needs an nm_array, not a {kind(machine)}")
     chosen = tuple(dict.fromkeys((DENSE, BDWP, *(variants or (*METHODS, *PATTERNS)))))
     graphs: dict[Case, WorkloadGraph] = {}
     results: dict[Case, Result] = {}

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from cost_models import price
-from mapping import Cache, total_graph
+from mapping import Cache, simulate_graph, total_graph
 from simulator.arch import Accelerator
 from simulator.arch.load import load_arch
 from sparseloom.runs import prepared
@@ -16,7 +16,7 @@ from sparseloom.sweeps.points import Point, nested
 from sparseloom.sweeps.spec import Workload
 from workloads.graph import WorkloadGraph
 
-__all__ = ["Outcome", "evaluate"]
+__all__ = ["Outcome", "causes", "evaluate"]
 
 _CACHE = Cache()
 """Points differ in a parameter or two: what they have in common is mapped once a process."""
@@ -47,9 +47,27 @@ def _base(name: str) -> Accelerator:
     return load_arch(name)
 
 
-def _metrics(point: Point) -> dict[str, float | int]:
+def _asked(point: Point) -> tuple[WorkloadGraph, Accelerator]:
     arch = load_arch(_base(point.base), **nested(point.parameters))
-    graph = _workload(point.workload, point.sparsity)
+    return _workload(point.workload, point.sparsity), arch
+
+
+def causes(point: Point) -> dict[str, int]:
+    """Return the cycles of a point by what takes them, which its metrics leave out for speed."""
+    graph, arch = _asked(point)
+    found = simulate_graph(
+        graph,
+        arch,
+        mapper=point.mapper,
+        objective=point.minimise,
+        cache=_CACHE,
+        compress=False,
+    )
+    return {cause: cycles for cause, cycles, _ in found.result.bottlenecks()}
+
+
+def _metrics(point: Point) -> dict[str, float | int]:
+    graph, arch = _asked(point)
     found = total_graph(graph, arch, mapper=point.mapper, objective=point.minimise, cache=_CACHE)
     return measure(found, price(found))
 

@@ -4,8 +4,16 @@ Each is a `concurrent.futures.Executor`; the loop that feeds it knows nothing el
 """
 
 import os
+import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    as_completed,
+    wait,
+)
 from contextlib import contextmanager
 from itertools import islice
 from multiprocessing import get_context
@@ -53,11 +61,18 @@ def _one_thread_each() -> Iterator[None]:
                 os.environ[name] = value
 
 
+def _leave_interrupts() -> None:
+    """Let the keyboard stop the process that feeds this one, not what this one works on."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 @contextmanager
 def _processes(jobs: int) -> Iterator[Executor]:
     # Forking a process that has threads may hang; new interpreters do not inherit any.
     with _one_thread_each():
-        pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))
+        pool = ProcessPoolExecutor(
+            jobs, mp_context=get_context("spawn"), initializer=_leave_interrupts
+        )
         try:
             yield pool
         finally:
@@ -109,7 +124,8 @@ def in_any_order(
 ) -> Iterator[tuple[Sequence[Item], Done]]:
     """Yield every batch with its result as it finishes; few are in flight at a time.
 
-    Raises ExecutorLost when the workers are gone.
+    An interrupt is raised when what is in work by then has been yielded. Raises ExecutorLost when
+    the workers are gone.
     """
     waiting = iter(batches)
     flying: dict[Future[Done], Sequence[Item]] = {}
@@ -121,6 +137,11 @@ def in_any_order(
                 return
             for future in wait(flying, return_when=FIRST_COMPLETED).done:
                 yield flying.pop(future), future.result()
+    except KeyboardInterrupt:
+        for future in as_completed([future for future in flying if not future.cancel()]):
+            if future.exception() is None:
+                yield flying[future], future.result()
+        raise
     except Exception as error:
         # Executors name the loss of their workers each in their own way; work itself returns
         # outcomes and raises nothing.

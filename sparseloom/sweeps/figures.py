@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from sparseloom.canvas import figure
-from sparseloom.figures import _url as svg
+from sparseloom.canvas import figure, svg_url
 from sparseloom.sweeps.metrics import METRICS
 from sparseloom.sweeps.summary import IDENTITY, Group
 
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["draw_group"]
+__all__ = ["draw_front", "draw_group", "draw_parallel"]
 
 PALETTE: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#777777")
 """Okabe and Ito's colours, which stay distinct for colour-blind readers."""
@@ -34,7 +33,7 @@ def _log(axes: "Axes", name: str, values: Sequence[float], which: str) -> None:
         getattr(axes, f"set_{which}scale")("log")
 
 
-def _front(group: Group, objectives: Sequence[str]) -> "Figure":
+def draw_front(group: Group, objectives: Sequence[str]) -> "Figure":
     """Scatter all points by the first two objectives; the front is a line through its points."""
     x, y = objectives[:2]
     drawn, axes = figure(8.0, 4.6)
@@ -100,7 +99,7 @@ def _places(rows: Sequence[Record], name: str) -> tuple[np.ndarray, list[tuple[f
     )
 
 
-def _parallel(group: Group, objectives: Sequence[str]) -> "Figure":
+def draw_parallel(group: Group, objectives: Sequence[str]) -> "Figure":
     """Draw every point as a line across its dimensions, coloured by the first objective."""
     from matplotlib import colormaps
 
@@ -141,6 +140,6 @@ def draw_group(group: Group, objectives: Sequence[str]) -> dict[str, str]:
     """Return the figures of one workload as data URIs of SVG, by title."""
     found = {}
     if len(objectives) > 1:
-        found["Pareto front"] = svg(_front(group, objectives))
-    found["All points"] = svg(_parallel(group, objectives))
+        found["Pareto front"] = svg_url(draw_front(group, objectives))
+    found["All points"] = svg_url(draw_parallel(group, objectives))
     return found

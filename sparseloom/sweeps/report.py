@@ -1,7 +1,7 @@
 """What `report STORE` shows: tables on the terminal, a page, and the points as CSV and Parquet."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -13,7 +13,20 @@ from sparseloom.sweeps.summary import IDENTITY, Group, Summary, to_dataframe
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["SweepTable", "sweep_tables", "to_json", "write_report"]
+__all__ = ["SweepTable", "meanings", "sweep_tables", "to_json", "write_report"]
+
+COLUMNS: Final = {
+    "digest": ("", "key of the point in the store"),
+    "arch": ("", "preset or machine file whose parameters the others replace"),
+    "sparsity": ("", "structure of the weights"),
+    "phase": ("", "infer, or train: one training step"),
+    "method": ("", "training method"),
+    "mapper": ("", "how operators were mapped"),
+    "minimise": ("", "what mappings were chosen to minimise"),
+    "error": ("", "why there is no result"),
+    "evaluation_s": ("s", "time it took to simulate the point"),
+}
+"""Unit and meaning of columns that are neither metrics nor parameters."""
 
 FRONT_ROWS: Final = 20
 """Most points of a front that a table shows."""
@@ -48,14 +61,32 @@ def _text(value: Any) -> str:
 
 
 def _best(group: Group, summary: Summary) -> SweepTable:
+    if not group.allowed:
+        return _unmet(group)
     names = _parameters(group.rows)
     found = [(o, row) for o, row in group.best.items() if row is not None]
     limits = f" with {', '.join(summary.constraints)}" if summary.constraints else ""
     return SweepTable(
         title=f"Best of each objective{limits}",
-        columns=("objective", "value", *names),
+        columns=("objective", "value", "equally good", *names),
         rows=tuple(
-            (o, _text(row[o]), *(_text(row.get(name)) for name in names)) for o, row in found
+            (
+                o,
+                _text(row[o]),
+                _text(sum(other[o] == row[o] for other in group.allowed) - 1),
+                *(_text(row.get(name)) for name in names),
+            )
+            for o, row in found
+        ),
+    )
+
+
+def _unmet(group: Group) -> SweepTable:
+    return SweepTable(
+        title=f"None of {len(group.rows):,} points meets all constraints",
+        columns=("constraint", "points that meet it", "nearest value"),
+        rows=tuple(
+            (formula, _text(count), _text(value)) for formula, (count, value) in group.meets.items()
         ),
     )
 
@@ -72,8 +103,18 @@ def _front(group: Group, summary: Summary) -> SweepTable:
 
 
 def sweep_tables(summary: Summary) -> list[tuple[str, list[SweepTable]]]:
-    """Return the tables of every workload."""
-    return [(g.workload, [_best(g, summary), _front(g, summary)]) for g in summary.groups]
+    """Return the tables of every workload; without a front if no point meets the constraints."""
+    return [
+        (g.workload, [_best(g, summary), *([_front(g, summary)] if g.allowed else [])])
+        for g in summary.groups
+    ]
+
+
+def meanings(columns: Iterable[str]) -> list[tuple[str, str, str]]:
+    """Return (name, unit, meaning) of each column that is a metric or a point's identity."""
+    metrics = ((n, METRICS[n].unit, METRICS[n].label) for n in columns if n in METRICS)
+    others = ((n, *COLUMNS[n]) for n in columns if n in COLUMNS)
+    return [*others, *metrics]
 
 
 def to_json(summary: Summary) -> dict[str, Any]:
@@ -122,7 +163,9 @@ def _page(summary: Summary) -> str:
         }
         for group, (_, tables) in zip(summary.groups, sweep_tables(summary), strict=True)
     ]
-    return environment.get_template("sweep.html.j2").render(s=summary, groups=groups)
+    return environment.get_template("sweep.html.j2").render(
+        s=summary, groups=groups, meanings=meanings([*COLUMNS, *METRICS])
+    )
 
 
 def _parquet(frame: "pd.DataFrame") -> bytes | None:

@@ -14,12 +14,18 @@ from sparseloom.sweeps.spec import SamplerKind, SweepSpec, read_spec
 from sparseloom.sweeps.store import Store, open_store
 from workloads.canonical import Spec
 
-__all__ = ["SweepReport", "sweep"]
+__all__ = ["SweepInterrupted", "SweepReport", "sweep"]
 
-MOST_IN_BATCH: Final = 16
-"""Points of one task: enough to hide what a task costs, few enough to lose little."""
+MOST_IN_BATCH: Final = 128
+BATCH_S: Final = 0.5
+"""Most points of one task, and about how long it takes: enough to hide what a task costs and for
+neighbours to share what they map, short enough to lose little."""
 
 OnPoint = Callable[[int, int], None]
+
+
+class SweepInterrupted(KeyboardInterrupt):
+    """The keyboard stopped a sweep; says what is stored and how to go on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,9 +63,11 @@ class _Progress:
             self.on_point(self.cached + self.computed, self.total)
 
 
-def _batches(points: Iterable[tuple[str, Point]], size: int) -> Iterator[list[tuple[str, Point]]]:
+def _batches(
+    points: Iterable[tuple[str, Point]], size: Callable[[], int]
+) -> Iterator[list[tuple[str, Point]]]:
     waiting = iter(points)
-    while batch := list(islice(waiting, size)):
+    while batch := list(islice(waiting, size())):
         yield batch
 
 
@@ -72,10 +80,17 @@ def _compute(pool: Any, workers: int, points: Sequence[tuple[str, Point]], seen:
     known = seen.store.known(key for key, _ in points)
     seen.found(len(known))
     new = [(key, point) for key, point in points if key not in known]
-    size = max(1, min(MOST_IN_BATCH, len(new) // (8 * workers)))
+    most = min(MOST_IN_BATCH, len(new) // (8 * workers)) if workers > 1 else 1
+    times: list[float] = []
+
+    def size() -> int:
+        mean = sum(times) / len(times) if times else BATCH_S
+        return max(1, min(most, int(BATCH_S / max(mean, 1e-9))))
+
     for batch, outcomes in in_any_order(pool, workers, _work, _batches(new, size)):
         pairs = zip(batch, outcomes, strict=True)
         seen.store.add((key, point, outcome) for (key, point), outcome in pairs)
+        times += [outcome.seconds for outcome in outcomes]
         seen.add(len(batch))
 
 
@@ -95,6 +110,13 @@ def _keyed(space: Space, indices: Iterable[int]) -> list[tuple[str, Point]]:
     return list({point.key(): point for point in points}.items())
 
 
+def _kept(seen: _Progress, store: str | Path) -> str:
+    return (
+        f"{seen.cached + seen.computed} of {seen.total} points are in {str(store)!r}: run the same "
+        "command again to go on from there"
+    )
+
+
 def sweep(
     spec: SweepSpec | str | Path | Mapping[str, Any],
     store: str | Path,
@@ -109,8 +131,9 @@ def sweep(
     `spec` is a specification, a YAML file or a mapping of its form. Points run in `jobs` local
     processes, or on the Dask cluster whose scheduler is at `dask`. A point that fails is stored
     with its reason, and runs again only with `retry_failed`. `on_point(done, total)` is called as
-    points finish. Raises ValueError for a malformed specification or store, and ExecutorLost,
-    with what is stored by then, when the workers are gone: run it again to go on.
+    points finish. Raises ValueError for a malformed specification or store, and, with what is
+    stored by then, ExecutorLost when the workers are gone and SweepInterrupted on an interrupt:
+    run it again to go on.
     """
     given = spec if isinstance(spec, SweepSpec) else read_spec(spec)
     space = Space.of(given)
@@ -128,11 +151,9 @@ def sweep(
                 wanted += len(points)
                 _compute(pool, workers, points, seen)
         except ExecutorLost as lost:
-            done = seen.cached + seen.computed
-            raise ExecutorLost(
-                f"{lost}; {done} of {total} points are in {str(store)!r}: run the same command "
-                "again to go on from there"
-            ) from lost
+            raise ExecutorLost(f"{lost}; {_kept(seen, store)}") from lost
+        except KeyboardInterrupt:
+            raise SweepInterrupted(_kept(seen, store)) from None
         failed = sum(row.error is not None for row in opened.rows(name))
         return SweepReport(
             store=str(store),

@@ -9,7 +9,7 @@ from typing import Any, Final
 from mapping import MAPPERS, Objective
 from sparseloom.sweeps.metrics import METRICS
 from workloads.canonical import Spec
-from workloads.yaml_file import YamlFile, read_yaml
+from workloads.yaml_file import YamlFile, among, read_yaml
 
 __all__ = [
     "EXAMPLE",
@@ -19,7 +19,9 @@ __all__ = [
     "SamplerKind",
     "SweepSpec",
     "Workload",
+    "parameters_written_out",
     "read_spec",
+    "written_out",
 ]
 
 EXAMPLE: Final = """\
@@ -40,9 +42,7 @@ constraints:
   - {metric: bandwidth_bytes_per_s, at_most: 40000000000}
 """
 
-Scalar = bool | int | float | str
-
-UNKNOWN_KEY: Final = ("unexpected_keyword_argument", "extra_forbidden")
+Scalar = bool | int | float | str | None
 
 
 class SamplerKind(StrEnum):
@@ -134,13 +134,13 @@ class SweepSpec(Spec):
         for objective in self.objectives:
             _known("objective", objective)
         if self.mapper not in MAPPERS:
-            raise ValueError(f"Unknown mapper {self.mapper!r}; known: {', '.join(MAPPERS)}")
+            raise ValueError(f"Unknown mapper {self.mapper!r}; {among(self.mapper, MAPPERS)}")
         Objective.of(self.minimise)
 
 
 def _known(what: str, name: str) -> None:
     if name not in METRICS:
-        raise ValueError(f"Unknown {what} {name!r}; known: {', '.join(METRICS)}")
+        raise ValueError(f"Unknown {what} {name!r}; {among(name, METRICS)}")
 
 
 def _values(file: YamlFile, key: str, given: Any) -> list[Any]:
@@ -184,28 +184,28 @@ def _entries(file: YamlFile, content: Mapping[str, Any], key: str, name: str) ->
     return [{name: item} if isinstance(item, str) else item for item in given]
 
 
-def _plain(file: YamlFile) -> dict[str, Any]:
-    """Return the file's content with every short form written out."""
-    if not isinstance(file.content, dict):
-        raise ValueError(f"{file.name}: a sweep is a mapping with workloads and archs")
-    content = dict(file.content)
+def parameters_written_out(file: YamlFile, at: str, entry: Any) -> Any:
+    """Return a machine's entry, which stands at key `at`, with the values of every parameter."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("parameters"), dict):
+        return entry
+    values = {
+        str(key): _values(file, f"{at}.parameters.{key}", value)
+        for key, value in entry["parameters"].items()
+    }
+    return {**entry, "parameters": values}
+
+
+def written_out(file: YamlFile, wanted: str) -> dict[str, Any]:
+    """Return the content with every short form of workloads, archs and values written out.
+
+    Raises ValueError saying what is wanted if it is no mapping.
+    """
+    content = file.mapping(wanted)
     for key, name in (("workloads", "source"), ("archs", "base")):
         if key in content:
             content[key] = _entries(file, content, key, name)
     for index, entry in enumerate(content.get("archs", ())):
-        if isinstance(entry, dict) and isinstance(entry.get("parameters"), dict):
-            at = f"archs.{index}.parameters"
-            entry["parameters"] = {
-                str(key): _values(file, f"{at}.{key}", value)
-                for key, value in entry["parameters"].items()
-            }
-    for index, entry in enumerate(content.get("sparsities") or ()):
-        # YAML 1.1 reads an unquoted 2:8 as the number 128 to the base 60.
-        if not isinstance(entry, str):
-            raise ValueError(
-                f'{file.where(f"sparsities.{index}")}: a sparsity is a text such as "2:8", '
-                f"not {entry!r}; put it in quotes"
-            )
+        content["archs"][index] = parameters_written_out(file, f"archs.{index}", entry)
     return content
 
 
@@ -214,31 +214,8 @@ def read_spec(source: str | Path | Mapping[str, Any]) -> SweepSpec:
 
     Raises ValueError naming file, line and key of whatever is unknown, mistyped or out of range.
     """
-    from pydantic import TypeAdapter, ValidationError
-
     if isinstance(source, Mapping):
         file = YamlFile(name="sweep", content=dict(source))
     else:
         file = read_yaml(Path(source))
-    try:
-        return TypeAdapter(SweepSpec).validate_python(_plain(file))
-    except ValidationError as error:
-        # A key that is misspelt is also missing: say what stands there first.
-        problems = sorted(error.errors(), key=lambda p: p["type"] not in UNKNOWN_KEY)
-        raise ValueError(_sentence(file, problems[0])) from None
-
-
-def _sentence(file: YamlFile, problem: Any) -> str:
-    # A union names the branch it tried behind the key; that is no part of the file.
-    loc = [str(part) for part in problem["loc"] if part not in ("bool", "int", "float", "str")]
-    key, where = ".".join(loc), file.where(".".join(loc))
-    match problem["type"]:
-        case unknown if unknown in UNKNOWN_KEY:
-            return f"{where}: unknown key {key!r}"
-        case "missing" | "missing_argument":
-            return f"{where}: key {key!r} is missing"
-        case "value_error":
-            return f"{where}: {problem['msg'].removeprefix('Value error, ')}"
-        case _:
-            message = problem["msg"][:1].lower() + problem["msg"][1:]
-            return f"{where}: {key} is {problem['input']!r}: {message}"
+    return file.build(SweepSpec, written_out(file, "a sweep is a mapping with workloads and archs"))

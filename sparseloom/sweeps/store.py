@@ -20,8 +20,8 @@ from workloads.canonical import canonical
 
 __all__ = ["SCHEMA", "Row", "Store", "is_store", "open_store"]
 
-SCHEMA: Final = 1
-"""Layout of the file; grows when a table changes."""
+SCHEMA: Final = 2
+"""Layout of the file; grows when a table or what is measured of a point changes."""
 
 PATIENCE_S: Final = 60.0
 """How long to wait for another writer."""
@@ -183,12 +183,12 @@ def open_store(path: Path, *, create: bool = False) -> Iterator[Store]:
 
     Raises ValueError for a file that is missing, no store, or of another layout.
     """
+    if path.is_dir():
+        raise ValueError(f"Store {str(path)!r} is a folder; a store is a file")
     if not create and not path.is_file():
         raise ValueError(f"Store {str(path)!r} does not exist; `sparseloom sweep` makes one")
     if path.is_file() and path.stat().st_size and not is_store(path):
         raise ValueError(f"{str(path)!r} is not the store of a sweep")
-    if path.is_dir():
-        raise ValueError(f"Store {str(path)!r} is a folder; a store is a file")
     if not path.absolute().parent.is_dir():
         raise ValueError(f"Store {str(path)!r} cannot be: its folder does not exist")
     try:

@@ -13,7 +13,7 @@ from sparseloom.sweeps.store import Row, Store
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Group", "Summary", "pareto_front", "summarise", "to_dataframe"]
+__all__ = ["Group", "Summary", "pareto_front", "summarise", "to_dataframe", "workload_label"]
 
 IDENTITY: Final = ("workload", "phase", "method", "sparsity", "arch", "mapper", "minimise")
 """Columns every point has beside its machine parameters."""
@@ -24,7 +24,9 @@ class Group:
     """The points of one workload: all finished, those within the constraints, the front of these.
 
     Rows are plain mappings of parameters and metrics together; `best` holds, for each objective,
-    the best row within the constraints, None if there is none.
+    the best row within the constraints, None if there is none; of equals it is the one that is
+    best in the other objectives. `meets` says of each constraint how many rows keep it, and the
+    value that comes nearest to it.
     """
 
     workload: str
@@ -32,6 +34,7 @@ class Group:
     allowed: Sequence[Mapping[str, Any]]
     front: Sequence[Mapping[str, Any]]
     best: Mapping[str, Mapping[str, Any] | None]
+    meets: Mapping[str, tuple[int, float]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +70,8 @@ def pareto_front(values: NDArray[np.float64]) -> NDArray[np.bool_]:
     return keep
 
 
-def _label(row: Mapping[str, Any]) -> str:
+def workload_label(row: Mapping[str, Any]) -> str:
+    """Return the name of a point's workload with its options and phase."""
     options = [f"{k.removeprefix('workload.')} {v}" for k, v in row.items() if "workload." in k]
     parts = [str(row["workload"]), *options]
     if row["phase"] != "infer":
@@ -95,8 +99,17 @@ def _formula(limit: Mapping[str, Any]) -> str:
     return f"{limit['metric']} >= {limit['at_least']:g}"
 
 
-def _best(name: str, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    return min(rows, key=lambda row: _signed(name, row[name]), default=None)
+def _best(
+    name: str, objectives: Sequence[str], rows: Sequence[Mapping[str, Any]]
+) -> Mapping[str, Any] | None:
+    order = (name, *(other for other in objectives if other != name))
+    return min(rows, key=lambda row: [_signed(o, row[o]) for o in order], default=None)
+
+
+def _meets(limit: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> tuple[int, float]:
+    values = [row[limit["metric"]] for row in rows]
+    nearest = max(values) if limit["at_most"] is None else min(values)
+    return sum(_allows([limit], row) for row in rows), nearest
 
 
 def _group(label: str, rows: list[dict[str, Any]], spec: Mapping[str, Any]) -> Group:
@@ -111,7 +124,8 @@ def _group(label: str, rows: list[dict[str, Any]], spec: Mapping[str, Any]) -> G
         rows=rows,
         allowed=allowed,
         front=sorted(front, key=lambda row: _signed(first, row[first])),
-        best={o: _best(o, allowed) for o in objectives},
+        best={o: _best(o, objectives, allowed) for o in objectives},
+        meets={_formula(limit): _meets(limit, rows) for limit in constraints},
     )
 
 
@@ -138,7 +152,7 @@ def summarise(store: Store, sweep: str | None = None) -> Summary:
         if row.metrics is None:
             failures[row.error or ""] = failures.get(row.error or "", 0) + 1
         else:
-            grouped.setdefault(_label(row.point), []).append(_joined(row))
+            grouped.setdefault(workload_label(row.point), []).append(_joined(row))
     return Summary(
         name=spec["name"],
         digest=digest,
@@ -158,4 +172,10 @@ def to_dataframe(store: Store, sweep: str | None = None) -> "pd.DataFrame":
         {**_joined(row), "error": row.error, "evaluation_s": row.seconds}
         for row in store.rows(sweep)
     ]
-    return pd.DataFrame(rows)
+    frame = pd.DataFrame(rows)
+    for name in frame.columns:
+        values = [row[name] for row in rows if row.get(name) is not None]
+        if values and all(type(value) is int for value in values):
+            # A point that failed has none, which would make floats of all others.
+            frame[name] = pd.array([row.get(name) for row in rows], dtype="Int64")
+    return frame

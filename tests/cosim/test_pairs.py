@@ -5,16 +5,22 @@ the cycle in which every job, every operand beat and every result beat is accept
 counter: without stalls, under steady back-pressure and under random stalls of all streams.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from rtl.cosim.campaign import compare
+from rtl.cosim.points import POINTS as POINTS_OF
 from rtl.cosim.points import draw_points
-from rtl.testing import PAIRS, VERILATED, VERILATED_LONG, Pair, bare_array
+from rtl.pe_grid.testing import bare_grid
+from rtl.testing import PAIRS, VERILATED, VERILATED_LONG, Pair, bare_array, bare_flex
 from simulator.arch import Dataflow, NMArray, Precision
+from simulator.arch.delta import DeltaParams
 from simulator.arch.dequantiser import DequantiserParams
 from simulator.arch.dsp_cells import ChainParams, DspSlice, MpeParams
 from simulator.arch.nm_job import drain_wait_slots
+from simulator.arch.pe_grid import PEGrid
 from simulator.arch.sore import SoreFormat, SoreParams
 from simulator.arch.special import SpecialParams
 from simulator.arch.wuve import WuveParams
@@ -87,6 +93,7 @@ LARGE = (
     SoreParams(lanes=32, max_n=16, max_m=16),
     WuveParams(lanes=16, adder_latency=7, multiplier_latency=4),
     MpeParams(chain=ChainParams(stages=32, full_range=False), vpus=2, depth=16),
+    bare_flex(4, 16, 16),
     DequantiserParams(lanes=32),
     SpecialParams(lanes=16),
 )
@@ -173,6 +180,17 @@ def random_dequantiser(rng):
     return DequantiserParams(lanes=int(rng.integers(1, 17)))
 
 
+def random_delta(rng):
+    grid = bare_grid(1, 1, int(rng.integers(1, 20)))
+    return DeltaParams(grid=replace(grid, delta_chunks=int(rng.integers(1, 8))))
+
+
+def random_flex(rng):
+    dpes, size = (1 << int(bits) for bits in rng.integers(0, 4, 2))
+    most = (dpes * size).bit_length()
+    return bare_flex(dpes, size, 1 << int(rng.integers(most)))
+
+
 def random_special(rng):
     return SpecialParams(lanes=int(rng.integers(1, 9)))
 
@@ -190,6 +208,8 @@ def random_special(rng):
         random_wuve,
         random_mpe,
         random_dequantiser,
+        random_delta,
+        random_flex,
         random_special,
     ],
 )
@@ -208,8 +228,9 @@ def kind(params):
 
 def test_every_kind_of_unit_has_at_least_a_hundred_points():
     """The default run has 100 random points of every kind of unit, the long one 500."""
-    kinds = ("SoreParams", "WuveParams", "MpeParams", "DequantiserParams", "SpecialParams")
-    points = dict.fromkeys(("pe", "array", *kinds), 0)
+    # The grid itself has a list of its own, in test_grid_pairs.
+    units = {each.__name__ for each in POINTS_OF if each not in (NMArray, PEGrid)}
+    points = dict.fromkeys(("pe", "array", *units), 0)
     for pair in PAIRS:
         points[kind(pair.params)] += len(few_points(pair.params))
     for pair in VERILATED:
@@ -262,7 +283,7 @@ def test_fp16_points_reach_every_corner():
 def test_structures_are_distinct_and_builds_few():
     """No structural point is checked twice, and a default run compiles few units."""
     assert len({pair.params for pair in PAIRS}) == len(PAIRS) >= 24
-    assert len({pair.params for pair in VERILATED}) == len(VERILATED) <= 10
+    assert len({pair.params for pair in VERILATED}) == len(VERILATED) <= 11
     assert {"4x4-m4-q2", "sore-5x8of16-fp16", "wuve-3-add4-mul2"} <= set(map(str, VERILATED))
 
 

@@ -1,19 +1,23 @@
 """Decoders on a DspChain: reading graphs, programs, exact times, published rows."""
 
+from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from mapping.dsp import compile_model, decoder_of, published, simulate_decoder
+from mapping.dsp import compile_model, decoder_of, kv_place, published, simulate_decoder
 from mapping.dsp.compile import block_map, program_file
 from mapping.dsp.emit import SLOTS
-from mapping.dsp.model import Attention, Linear, kept_rows
-from mapping.dsp.tiles import Tile, Unit, core_rows, split_groups, tiles
+from mapping.dsp.kv import kv_summary
+from mapping.dsp.model import Attention, Linear, kept_rows, masked_rows
+from mapping.dsp.tiles import Tile, Unit, core_rows, core_share, split_groups, tiles
 from mapping.dsp.timing import Timeline, busy_cycles
 from simulator.arch.load import load_arch
 from simulator.dsp_isa import (
+    Base,
+    Buffer,
     MiscOp,
     Module,
     decode,
@@ -26,7 +30,8 @@ from simulator.dsp_isa import (
 )
 from simulator.engine import transfer
 from workloads.gemm import gemm_graph
-from workloads.sparsity import NofM, Unstructured
+from workloads.pruning import prune
+from workloads.sparsity import Explicit, NofM, Unstructured
 from workloads.zoo import build
 from workloads.zoo.decoder import decoder
 
@@ -123,9 +128,75 @@ def test_other_models_and_own_sparsity_are_not_compressed():
         assert published(VHK158, graph) == (graph, 100, ())
 
 
+def own_weights(graph, seed=0):
+    """Return a decoder with values: whole rows of 0, 2, 4, 8 and 16 of 16, and some more zeros."""
+    rng = np.random.default_rng(seed)
+    values = {}
+    for name, spec in graph.tensors.items():
+        if spec.parameter:
+            kept = np.resize([16, 8, 4, 2, 0], spec.shape[1])
+            mask = prune(rng.normal(size=spec.shape), NofM(tuple(kept.tolist()), 16))
+            mask[rng.integers(spec.shape[0], size=9), 1] = False
+            values[name] = mask * rng.normal(size=spec.shape).astype(np.float32)
+    return replace(graph, values=values)
+
+
+def test_weights_of_its_own_say_what_a_decoder_keeps():
+    """A row runs at the N of its fullest group; zeros beyond that are gated."""
+    graph = own_weights(small(prefill=8, decode=2))
+    for _, node in decoder_of(graph).linears:
+        names = [node.name.replace("gate_proj+up_proj", part) for part in ("gate_proj", "up_proj")]
+        masks = [
+            graph.values[f"{name}.weight"] != 0 for name in (names if node.gated else names[:1])
+        ]
+        rows = sum(mask.shape[1] for mask in masks)
+        assert node.nonzeros == sum(int(mask.sum()) for mask in masks)
+        assert node.kept_rows[0] == sum(sum(~mask.any(axis=0)) for mask in masks)
+        assert sum(node.kept_rows.values()) == rows
+        assert set(node.kept_rows) == {16, 8, 4, 2, 0}
+        assert 0 < node.places - node.nonzeros < 9 * len(masks) + 1
+    result = simulate_decoder(graph, small_arch()).result
+    assert result.sparsity == "rows of N:16"
+    assert result.macs_effectual < result.macs_dense
+    assert result.cycles < simulate_decoder(small(prefill=8, decode=2), small_arch()).result.cycles
+    assert any("are zeros that run at dense time, gated" in note for note in result.notes)
+
+
+@pytest.mark.parametrize("kept", range(17))
+def test_a_mask_of_any_fullness_runs_at_the_next_n(kept):
+    """One group of `kept` weights sets the N of its row, up to 2, 4, 8 or 16."""
+    mask = np.zeros((40, 3), dtype=bool)  # the last group has 8 places
+    mask[16 : 16 + kept, 1] = True
+    mask[39, 2] = True
+    most = next(n for n in (0, 2, 4, 8, 16) if n >= kept)
+    expected = Counter([0, most, 2])
+    assert masked_rows(mask) == dict(sorted(expected.items(), reverse=True))
+
+
+def test_an_explicit_mask_is_skipped_as_far_as_its_rows_allow():
+    """A mask without values says the same as weights with those zeros."""
+    graph = own_weights(small(decode=2))
+    masks = {name: Explicit(value != 0) for name, value in graph.values.items()}
+    tensors = {n: replace(t, sparsity=masks.get(n, t.sparsity)) for n, t in graph.tensors.items()}
+    masked = replace(graph, tensors=tensors, values={})
+    assert decoder_of(masked).layers == decoder_of(graph).layers
+
+
+def test_own_weights_keep_their_zeros_in_the_published_run():
+    """Known weights are not compressed again; attention is the published one."""
+    graph = replace(own_weights(small(prefill=8)), name="llama2-7b")
+    used, percent, notes = published(VHK158, graph)
+    assert (used, percent) == (graph, 30)
+    assert notes[0].startswith("Published compression of llama2-7b: prefill attention 30 % of its")
+
+
 @pytest.mark.parametrize(
     ("graph", "sentence"),
     [
+        (
+            lambda: small("opt-6.7b", activation="Gelu", prefill=8),
+            r"fc1': a DspChain has Relu and Silu as activations, not Gelu",
+        ),
         (lambda: gemm_graph(4, 16, 16), r"runs decoder LLMs with phases prefill and decode"),
         (lambda: small(prefill=8, batch=2), r"batch must be 1, not 2"),
         (
@@ -203,6 +274,15 @@ def cases():
     yield "opt off", small_arch(always_on_chip=False), small("opt-6.7b", decode=9), "decode"
     yield "opt prefill", small_arch(), small("opt-6.7b", prefill=70), "prefill"
     yield "mixed widths", small_arch(weight_bits=(3, 8)), small(decode=9), "decode"
+    grouped = small(kv_heads=4, prefill=70, decode=9)
+    yield "grouped", small_arch(), grouped, "decode"
+    yield "grouped", small_arch(), grouped, "prefill"
+    yield "grouped off chip", small_arch(always_on_chip=False), grouped, "decode"
+    few = small(kv_heads=2, head_size=48, prefill=70, decode=9)
+    yield "fewer keys than cores", small_arch(concatenates_kv=False), few, "decode"
+    yield "fewer keys than cores", small_arch(), few, "prefill"
+    halves = small_arch(mv_buffer={"capacity_bytes": 4096})
+    yield "keys in parts", halves, grouped, "decode"
     zero = small(prefill=40, decode=9).sparsify(NofM(0, 16))
     yield "no weights", small_arch(), zero, "decode"
     yield "no weights", small_arch(), zero, "prefill"
@@ -234,6 +314,84 @@ def test_programs_give_back_every_token(arch, graph, phase):
     program = model(graph, arch).program(phase, 70 if phase == "prefill" else 45)
     left = transfer(program_steps(arch, program.code), Module, program.tokens).tokens
     assert left == SLOTS
+
+
+def loads_of_keys(graph, arch, phase="decode", length=45):
+    """Return bytes of keys and values that one core reads a layer for products."""
+    program = model(graph, arch).program(phase, length)
+    buffer = Buffer.MATRIX if phase == "decode" else Buffer.WEIGHT
+    loads = [
+        times * i.get("bytes")
+        for i, times in walk(program.code)
+        if i.module is Module.LD and i.get("base") == Base.KV and i.get("buffer") == buffer
+    ]
+    return sum(loads) // SMALL["layers"]
+
+
+@pytest.mark.parametrize("kv_heads", [1, 2, 4, 8])
+def test_a_decode_step_reads_every_key_once(kv_heads):
+    """Queries that share keys share their LD: bytes follow the heads of keys, not of queries."""
+    graph = small(kv_heads=kv_heads, decode=9)
+    assert graph.macs == small(decode=9).macs - 3 * 9 * 2 * 256 * 32 * (8 - kv_heads)
+    padded, size, busiest = 48, 32, -(-kv_heads // 4)  # 48 tokens: bucket 4, groups of 16
+    assert loads_of_keys(graph, small_arch()) == busiest * 2 * padded * size
+
+
+def attention_work(graph, arch):
+    """Return what one core does in attention of a decode step besides reading keys and values."""
+    (_, layer, *_) = model(graph, arch).program("decode", 45).stages
+    (code,) = (s.code for s in layer.sections if isinstance(s.node, Attention))
+    work = Counter()
+    for i, times in walk(code):
+        match i.module:
+            case Module.LD if i.get("base") == Base.ACTIVATIONS:
+                work["read"] += times * i.get("bytes")
+            case Module.ST:
+                work["stored"] += times * i.get("bytes")
+            case Module.MV:
+                work["products"] += times * i.get("groups") * i.get("passes")
+            case Module.MISC:
+                work["softmax"] += times * i.get("rows") * i.get("groups")
+    return work
+
+
+@pytest.mark.parametrize("on_chip", [True, False])
+def test_sharing_keys_leaves_all_other_work_of_attention(on_chip):
+    """Queries, products, softmax and contexts of a core are those of its queries."""
+    arch = small_arch(always_on_chip=on_chip)
+    shared, alone = (attention_work(small(kv_heads=n, decode=9), arch) for n in (4, 8))
+    assert shared == alone
+    assert shared["stored"] >= 2 * 32
+    assert shared["products"] == 2 * (2 + 3)
+
+
+def test_keys_that_fit_no_half_buffer_load_for_every_query():
+    """A tile of several parts cannot stay, so its queries read it in turn."""
+    halves = small_arch(mv_buffer={"capacity_bytes": 2048})
+    shared, alone = (loads_of_keys(small(kv_heads=n, decode=9), halves) for n in (4, 8))
+    assert shared == alone == 2 * 2 * 48 * 32
+
+
+def test_a_prompt_streams_keys_past_every_query():
+    """MM reads keys for each query's tile of tokens, however many share them."""
+    shared, alone = (
+        loads_of_keys(small(kv_heads=n, prefill=64), small_arch(), "prefill", 64) for n in (4, 8)
+    )
+    assert shared == alone > 0
+
+
+@pytest.mark.parametrize(
+    ("kv_heads", "cores", "heads", "keys"),
+    [(8, 4, 2, 2), (4, 4, 2, 1), (2, 4, 4, 1), (4, 3, 4, 2), (1, 3, 8, 1)],
+)
+def test_cores_divide_keys_and_their_queries_together(kv_heads, cores, heads, keys):
+    """The busiest core has whole heads of keys with all their queries, and as much KV cache."""
+    arch = small_arch(cores=cores, hbm={"channels_per_core": 4}, kv_capacity_tokens=128)
+    compiled = model(small(kv_heads=kv_heads, decode=4), arch)
+    layer = {n.role: n for n in compiled.decoder.layers[0] if isinstance(n, Linear)}
+    rows = {role: core_share(layer[role].n, cores, layer[role].granule) // 32 for role in "qkv"}
+    assert rows == {"q": heads, "k": keys, "v": keys}
+    assert compiled.kv_bytes == 3 * cores * 2 * keys * 128 * 32
 
 
 def test_layers_share_a_loop_until_their_widths_differ():
@@ -455,7 +613,8 @@ def test_zeros_that_save_no_time_are_named():
     )
     assert gated.cycles == dense.cycles
     assert gated.counts["mac", "int8", "full"] < dense.counts["mac", "int8", "full"]
-    assert any("unstructured:0.5 zeros run at dense time" in note for note in gated.notes)
+    assert any("50.0% of the weights of 18 projections" in note for note in gated.notes)
+    assert any("are zeros that run at dense time" in note for note in gated.notes)
     assert not any("dense time" in note for note in dense.notes)
 
 
@@ -469,3 +628,54 @@ def test_more_zeros_never_take_longer():
     ]
     assert cycles == sorted(cycles, reverse=True)
     assert len(set(cycles)) == 5
+
+
+# The KV cache
+
+
+def test_heads_of_the_cache_lie_apart_and_fill_it():
+    """Keys and values of all heads and layers share the cache of each core, none overlapping."""
+    compiled = model(small(kv_heads=8, decode=4), small_arch(cores=3, hbm={"channels_per_core": 4}))
+    places = [
+        kv_place(compiled, layer, role, head)
+        for layer in range(3)
+        for role in "kv"
+        for head in range(8)
+    ]
+    for core in range(3):
+        own = sorted((p.first_line, p.lines) for p in places if p.core == core)
+        assert all(first + size <= after for (first, size), (after, _) in pairwise(own))
+        assert own[-1][0] + own[-1][1] <= compiled.kv_bytes // 3 // 64
+    assert sum(p.lines for p in places) * 64 == 2 * 3 * 8 * 2048 * 32
+    assert {p.core: p.channels for p in places} == {
+        core: tuple(range(4 * core, 4 * core + 4)) for core in range(3)
+    }
+
+
+def test_programs_read_the_cache_where_it_lies():
+    """A prompt reads the first head's keys and values of every layer at their place."""
+    compiled = model(small(prefill=32), small_arch())
+    read = {
+        i.get("address")
+        for i in decode(encode(compiled.program("prefill", 32).code))
+        if i.module is Module.LD and i.get("base") == Base.KV and i.get("buffer") == Buffer.WEIGHT
+    }
+    firsts = {kv_place(compiled, layer, role, 0).first_line for layer in range(3) for role in "kv"}
+    assert firsts <= read
+
+
+def test_the_summary_of_the_cache_is_that_of_its_heads():
+    """Two heads on four cores use the channels of two."""
+    compiled = model(small(kv_heads=2, decode=4), small_arch())
+    found = kv_summary(compiled)
+    assert found["channels"] == [[*range(8)], [*range(8, 16)]]
+    assert (found["tokens"], found["heads"], found["heads_per_core"]) == (2048, 2, 1)
+    assert found["bytes_per_channel"] == 3 * 2 * 2048 * 32 // 8
+
+
+@pytest.mark.parametrize("place", [(3, "k", 0), (0, "q", 0), (0, "v", 8), (-1, "v", 0)])
+def test_a_place_outside_the_cache_is_refused(place):
+    """Layers, roles and heads are named."""
+    compiled = model(small(decode=4), small_arch())
+    with pytest.raises(ValueError, match=r"keys k and values v of 8 heads in 3 layers, not '"):
+        kv_place(compiled, *place)

@@ -14,12 +14,14 @@ from mapping.placer import (
     place,
     slots,
 )
+from mapping.placer import sites as sites_module
 from mapping.placer.check import check_sites, check_slots
 from mapping.placer.device import Granularity, Resource
 from mapping.placer.layout import coarsen, layout
+from mapping.placer.model import Model, Row, Variable
 from mapping.placer.problem import Caps, Chain, Grid, Net, Objective, Problem, Unit
 from mapping.placer.sites import Part, SitesProblem
-from mapping.placer.solver import Solution
+from mapping.placer.solver import Solution, solve
 
 U280 = load_device("u280")
 
@@ -65,6 +67,14 @@ def test_device_totals_are_the_published_ones(name, slrs, totals):
     device = load_device(name)
     assert tuple(device.totals().values()) == totals
     assert len(device.slrs) == slrs
+
+
+def test_a_board_has_its_device():
+    """The VCU1525 carries a VU9P; unknown names list boards as well."""
+    assert load_device("vcu1525") == load_device("vu9p")
+    sentence = r"Unknown device 'vcu152'; known: .*, vcu1525 \(did you mean 'vcu1525'\?\)"
+    with pytest.raises(ValueError, match=sentence):
+        load_device("vcu152")
 
 
 def test_u280_bottom_slr_is_the_smaller():
@@ -344,6 +354,44 @@ def test_only_time_running_out_is_no_verdict(monkeypatch):
         place(problem(units(1)))
 
 
+@pytest.mark.parametrize(("value", "held"), [(1.0, True), (0.0, False), (0.5, False), (3.0, False)])
+def test_values_that_time_cut_short_are_no_solution(monkeypatch, value, held):
+    """What a solver leaves behind when time runs out counts only if it keeps rows and bounds."""
+
+    def cut(problem, *_arguments):
+        problem.status, problem.sol_status = 1, 2
+        for variable in problem.variables():
+            variable.varValue = value
+        return 0.0
+
+    monkeypatch.setattr("mapping.placer.solver._highs", cut)
+    row = Row(family="f", label="l", terms={"x": 2.0}, low=1, high=2)
+    found = solve(Model(variables={"x": Variable()}, rows=(row,), costs={"x": 1.0}))
+    assert found.status is (Status.FEASIBLE if held else Status.UNKNOWN)
+    assert found.values == ({"x": 1.0} if held else {})
+
+
+def test_split_units_are_no_placement(monkeypatch):
+    """A linear program that time ended may keep its rows with half a stack here and there."""
+    real = sites_module.solve
+
+    def halved(model, **settings):
+        found = real(model, **settings)
+        values = {key: value / 2 for key, value in found.values.items()}
+        return replace(found, values=values, status=Status.FEASIBLE)
+
+    monkeypatch.setattr(sites_module, "solve", halved)
+    with pytest.raises(RuntimeError, match="rapidlayout: no placement was found within 60 s"):
+        place(few("u280", 2))
+
+
+def test_placement_counts_units_by_kind():
+    """Two units with a buffer are two units, not three."""
+    two = problem((*units(2), replace(units(1)[0], name="b", kind="buffer")))
+    assert place(two).kinds == {"unit": 2, "buffer": 1}
+    assert place(few("u280", 3)).summary()["placed_by_kind"] == {"conv": 3}
+
+
 # Bad input ---------------------------------------------------------------------------------------
 
 
@@ -475,7 +523,7 @@ def test_count_makes_numbered_units(write):
         ("name: a, ", "", r"p\.yaml, line 5: key 'units\.0\.name' is missing"),
         ("columns: 2", "columns: 0", r"p\.yaml, line 3: Grid columns must be at least 1, not 0"),
         ("columns: 2", "columns: 3", r"p\.yaml: Grid columns must divide the 8 bands"),
-        ("device: u280", "device: u281", r"line 2: unknown device 'u281'; known: u250, u280"),
+        ("device: u280", "device: u281", r"line 2: Unknown device 'u281'; known: u250, u280"),
         ("problem: slots", "problem: slot", r"line 1: key 'problem' must be one of slots, sites"),
         ("problem: slots", "", r"p\.yaml: key 'problem' must be one of slots, sites, not None"),
         ("source: a", "source: x", r"p\.yaml, line 10: no unit is called 'x'"),
@@ -494,7 +542,9 @@ def test_file_errors_name_line_and_key(write, old, new, sentence):
 
 def test_file_that_is_a_list_is_refused(write):
     """A placement file is a mapping."""
-    with pytest.raises(ValueError, match=r"p\.yaml: the file must be a mapping of keys"):
+    with pytest.raises(
+        ValueError, match=r"p\.yaml: a placement is a mapping with key 'problem': slots, sites"
+    ):
         load_problem(write(text="- 1\n"))
 
 
@@ -502,6 +552,6 @@ def test_unknown_spec_lists_the_built_in_ones():
     """A name that is neither built in nor a file says what there is."""
     with pytest.raises(ValueError, match="Unknown placement 'x'; known: rapidlayout, systolic32"):
         load_problem("x")
-    with pytest.raises(ValueError, match=r"Placement file 'x\.yaml' does not exist"):
+    with pytest.raises(ValueError, match=r"File 'x\.yaml' does not exist"):
         load_problem("x.yaml")
     assert SPECS == ("rapidlayout", "systolic32")

@@ -91,10 +91,19 @@ def test_bad_override_is_named_with_what_is_allowed(overrides, sentence):
         ("base: sat\n", r"a\.yaml, line 1: unknown base 'sat'; known: .*nm-tiny"),
         ("machine: tpu\n", r"a\.yaml, line 1: unknown machine 'tpu'; known: nm_array"),
         ("colour: red\n", r"a\.yaml, line 1: unknown key 'colour'; known: machine"),
-        ("machine: nm_array\nparameters: {rows: 2}\n", r"a\.yaml: parameter 'cols' is missing"),
+        ("machine: nm_array\nparameters: {rows: 2}\n", r"a\.yaml: key 'cols' is missing"),
         ("a: [1\nb: }", r"a\.yaml, line 2: not valid YAML"),
         ("- 1\n", r"a\.yaml: a machine file is a mapping with keys machine"),
-        ("", r"a\.yaml: a machine file is a mapping"),
+        ("", r"a\.yaml: the file is empty; a machine file is a mapping"),
+        ("summary: mine\n", r"a\.yaml: key 'base' is missing .* or 'machine' \(nm_array, "),
+        ("base: systolic\nparameters: 3\n", r"a\.yaml, line 2: parameters is a mapping"),
+        (
+            "base: systolic\nparameters:\n  rowz: 2\n",
+            r"line 3: unknown key 'rowz'; known: rows, .* \(did you mean 'rows'\?\)$",
+        ),
+        ("base: sistolic\n", r"unknown base 'sistolic'; .* \(did you mean 'systolic'\?\)$"),
+        ("base: systolic\nbase: nm-tiny\n", r"line 2: .* key 'base' stands on line 1 too"),
+        ("base: systolic\nsummary: 2026-19-39\n", r"a\.yaml: not valid YAML: month must be"),
         ("!!python/object/apply:os.system ['true']", r"a\.yaml, line 1: not valid YAML"),
         ("machine: [1]\n", r"a\.yaml, line 1: unknown machine"),
         ("base: sat-vcu1525\nparameters:\n  dram: 5\n", r"a\.yaml, line 3: dram is 5"),
@@ -107,11 +116,34 @@ def test_bad_machine_file_is_named_with_line_and_key(tmp_path, text, sentence):
         load_arch(path)
 
 
+@pytest.mark.parametrize("number", ["19.2e9", "192e+8", "19_200_000_000", hex(19_200_000_000)])
+def test_numbers_may_be_written_with_an_exponent(tmp_path, number):
+    """YAML 1.1 would read 19.2e9 as a text; here it is the whole number it says."""
+    path = tmp_path / "a.yaml"
+    path.write_text(f"base: systolic\nparameters: {{dram: {{bandwidth_bytes_per_s: {number}}}}}\n")
+    found = load_arch(path)
+    assert found == load_arch("systolic", dram={"bandwidth_bytes_per_s": 19_200_000_000})
+    assert type(found.dram.bandwidth_bytes_per_s) is int
+
+
+def test_a_fraction_where_a_whole_number_is_wanted_is_named(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("base: systolic\nparameters:\n  rows: 1.5e0\n")
+    with pytest.raises(ValueError, match=r"line 3: rows is 1\.5: input should be a valid integer"):
+        load_arch(path)
+
+
+def test_a_folder_is_no_machine_file(tmp_path):
+    (tmp_path / "a.yaml").mkdir()
+    with pytest.raises(ValueError, match=r"a\.yaml' is a folder, not a file"):
+        load_arch(tmp_path / "a.yaml")
+
+
 def test_unknown_preset_lists_the_known_ones():
     with pytest.raises(ValueError, match=r"Unknown arch 'sta'; known presets: .*nm-tiny, .*sat-"):
         load_arch("sta")
 
 
 def test_missing_machine_file_is_named():
-    with pytest.raises(ValueError, match=r"Arch file 'no/such\.yaml' does not exist"):
+    with pytest.raises(ValueError, match=r"File 'no/such\.yaml' does not exist"):
         load_arch("no/such.yaml")

@@ -172,7 +172,7 @@ LD, ST, MM, MV, MISC, SYS = Module
         (MM, {"groups": 256, "passes": 8, "tokens": 128}, (2048 + 19, 0)),
         (MV, {"groups": 256, "passes": 0}, (19, 0)),
         (MISC, {"op": MiscOp.ADD, "rows": 2, "groups": 3}, (6 + 5, 0)),
-        (MISC, {"op": MiscOp.SOFTMAX, "rows": 2, "groups": 3}, (12 + 5, 0)),
+        (MISC, {"op": MiscOp.SOFTMAX, "rows": 2, "groups": 3}, (12 + 6 + 5, 0)),
         (SYS, {}, (1, 0)),
     ],
 )

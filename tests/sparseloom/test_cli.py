@@ -13,19 +13,6 @@ from sparseloom.cli import invoke
 
 
 @pytest.fixture
-def command(capsys, tmp_path, monkeypatch):
-    """Return a function that runs a command line in an empty folder: (code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        code = invoke([str(argument) for argument in arguments])
-        text = capsys.readouterr()
-        return code, text.out, text.err
-
-    return call
-
-
-@pytest.fixture
 def machine(tmp_path):
     """Return a function that writes a machine file: nm-tiny with dotted keys changed."""
 
@@ -156,6 +143,19 @@ def test_rtl_of_the_whole_machine_needs_one_that_can_be_built(command, tmp_path)
     assert code == 2
     assert "The RTL machine: dram.bandwidth_bytes_per_s must be a power of two" in err
     assert not (tmp_path / "no").exists()
+
+
+def test_rtl_of_a_core_of_dsp_chains_is_its_whole_machine(command, tmp_path):
+    """With `--machine` its units and its top level; boards of several cores are refused."""
+    code, out, _ = command(
+        "rtl", "--arch", "flightllm-tiny", "--machine", "--out", tmp_path, "--json"
+    )
+    assert code == 0
+    names = [name.rpartition("_")[0] for name in json.loads(out)["modules"]]
+    assert names == ["mpe", "dequantiser", "special", "dsp_machine"]
+    code, _, err = command("rtl", "--arch", "flightllm-u280", "--machine", "--out", tmp_path / "no")
+    assert code == 2
+    assert "The RTL machine: cores must be 1, not 3" in err
 
 
 def test_cosim_agreement_exits_zero(command, machine):
@@ -459,8 +459,10 @@ def test_progress_is_silent_when_stderr_is_no_terminal(capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_progress_on_a_terminal_waits_a_second_then_shows(monkeypatch):
+def test_progress_on_a_terminal_waits_then_shows_that_work_goes_on(monkeypatch):
+    """Quick work shows nothing; long work shows itself, with or without finished items."""
     import io
+    import time
 
     from sparseloom import progress as module
 
@@ -470,10 +472,15 @@ def test_progress_on_a_terminal_waits_a_second_then_shows(monkeypatch):
 
     screen = Terminal()
     monkeypatch.setattr(cli.sys, "stderr", screen)
+    monkeypatch.setattr(module, "PATIENCE_S", 3600.0)
     with module.progress("work", total=2) as step:
         step("quick")
-        assert screen.getvalue() == ""
-        monkeypatch.setattr(module, "PATIENCE_S", 0.0)
+    assert screen.getvalue() == ""
+    monkeypatch.setattr(module, "PATIENCE_S", 0.0)
+    with module.progress("work") as step:
+        give_up = time.monotonic() + 20
+        while "work" not in screen.getvalue() and time.monotonic() < give_up:
+            time.sleep(0.01)
         step("slow")
     assert "slow" in screen.getvalue()
 
@@ -505,3 +512,107 @@ def test_workloads_too_large_to_count_are_refused(command):
     code, _, err = command("run", "resnet18", "--arch", "nm-tiny", "--batch", 99999999999)
     assert code == 2
     assert "multiply-accumulates; counts stay exact up to" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (("run", "box", "--arch", "nm-tiny"), ("Unknown workload 'box', a folder", "resnet9")),
+        (("run", "box.onnx", "--arch", "nm-tiny"), ("'box.onnx' is a folder, not a file",)),
+        (("run", "box.csv", "--arch", "nm-tiny"), ("'box.csv' is a folder, not a file",)),
+        (("run", "resnet9", "--arch", "box"), ("Unknown arch 'box', a folder", "nm-tiny")),
+        (("run", "resnet9", "--arch", "box.yaml"), ("'box.yaml' is a folder, not a file",)),
+        (("place", "box"), ("Unknown placement 'box', a folder", "rapidlayout")),
+        (("place", "box.yaml"), ("'box.yaml' is a folder, not a file",)),
+        (("sweep", "box.yaml", "--store", "s.db"), ("'box.yaml' is a folder, not a file",)),
+    ],
+)
+def test_folder_where_a_file_belongs_is_called_a_folder(command, tmp_path, arguments, parts):
+    """Nothing that is there is said to be missing."""
+    for name in ("box", "box.onnx", "box.csv", "box.yaml"):
+        (tmp_path / name).mkdir()
+    _refused(command(*arguments), *parts)
+
+
+def test_unknown_device_of_a_placement_is_one_sentence(command):
+    """The device is named before the placement is read."""
+    code, _, err = command("place", "rapidlayout", "--device", "u999")
+    assert (code, err.partition(";")[0]) == (2, "sparseloom: Unknown device 'u999'")
+
+
+def test_output_folder_that_cannot_be_written_is_named_as_given(command, topology, monkeypatch):
+    """No name of a temporary file reaches the user, and nothing is left behind."""
+
+    def refuse(*_arguments, **options):
+        raise PermissionError(13, "Permission denied", str(options["dir"] / ".out.tmp"))
+
+    for module, name in (("sparseloom.outputs", "mkdtemp"), ("rtl.export", "mkstemp")):
+        monkeypatch.setattr(f"{module}.tempfile.{name}", refuse)
+    monkeypatch.setattr("rtl.export.verilog_text", lambda _unit: "")
+    for line in (("run", topology), ("rtl",)):
+        answer = command(*line, "--arch", "nm-tiny", "--out", "out")
+        _refused(answer, "'out' cannot be written: Permission denied")
+        assert ".tmp" not in answer[2]
+
+
+def test_rtl_into_a_file_is_refused_before_the_work(command, tmp_path):
+    """The sentence is that of every other output folder."""
+    (tmp_path / "file").write_text("")
+    answer = command("rtl", "--arch", "nm-tiny", "--out", tmp_path / "file" / "inner")
+    _refused(answer, "cannot be", "file' is a file")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("cosim", "--arch", "stc-like"), "stc-like: a tensor_core is a model only and has no RTL"),
+        (
+            ("rtl", "--arch", "grid-tiny", "--out", "out", "--machine"),
+            "Only an nm_array and a dsp_chain have a whole machine; grid-tiny is a pe_grid",
+        ),
+    ],
+)
+def test_machines_are_called_as_the_user_calls_them(command, arguments, sentence):
+    """Presets and the kinds of machine files, no names of classes."""
+    _refused(command(*arguments), sentence)
+
+
+def test_help_of_reproduce_lists_every_section_on_a_line(command):
+    """What can be reproduced is known before it runs."""
+    from sparseloom.reproduce import SECTIONS
+
+    assert list(cli.REPRODUCED) == list(SECTIONS)
+    code, out, _ = command("reproduce", "--help")
+    lines = [line.strip() for line in out.splitlines()]
+    assert code == 0
+    for name, what in cli.REPRODUCED.items():
+        assert any(line.startswith(name) and line.endswith(what) for line in lines)
+
+
+def test_sparsity_that_keeps_no_weight_says_so(command, topology):
+    """Nothing is left to multiply, which hardly anybody wants."""
+    code, out, _ = command("run", topology, "--arch", "nm-tiny", "--sparsity", "0:8")
+    assert code == 0
+    assert "note: No weight is left under 0:8: second, third" in out
+
+
+def test_largest_part_of_a_run_counts_idle_multipliers_apart(command, topology):
+    """Cycles with the array at work are not all multiplying."""
+    _, out, _ = command("explain", topology, "--arch", "nm-tiny", "--json")
+    first = json.loads(out)["sentences"][0]
+    assert "is array work, " in first
+    assert first.endswith("% of the multipliers on effectual products.")
+
+
+def test_operators_table_keeps_its_numbers_on_a_narrow_terminal(sparse_run, capsys):
+    """Long names wrap; no figure is cut off."""
+    from rich.console import Console
+
+    from sparseloom.tables import ops_table
+
+    document = sparse_run.to_json()
+    document["ops"][0]["name"] = "model.layers.0.self_attention.projection_of_queries"
+    Console(width=80).print(ops_table(document, 3))
+    page = capsys.readouterr().out
+    assert "…" not in page
+    assert all(f"{op['cycles']:,}" in page for op in document["ops"])

@@ -3,23 +3,17 @@
 import json
 
 import pytest
+from onnx_decoders import Writer
+from onnx_models import saved
 
 import sparseloom as sl
 from cost_models import roofline
 from mapping import simulate_graph
-from sparseloom.cli import invoke
 from sparseloom.runs import run
 from workloads.zoo.decoder import decoder
 
 ARCH = "flightllm-vhk158"
 SIZE = {"layers": 2, "width": 256, "heads": 8, "hidden": 704, "vocabulary": 1000}
-
-
-def command(capsys, *arguments):
-    """Run the command line; return exit code, stdout and stderr."""
-    code = invoke([str(argument) for argument in arguments])
-    out, err = capsys.readouterr()
-    return code, out, err
 
 
 @pytest.fixture(scope="module")
@@ -28,10 +22,10 @@ def document():
     return run("llama2-7b", arch=ARCH, prefill=128, decode=20).to_json()
 
 
-def test_run_prints_the_fields_of_an_llm(capsys):
+def test_run_prints_the_fields_of_an_llm(command):
     """--json holds seconds, rate, bandwidth, instruction bytes and energy."""
     code, out, _ = command(
-        capsys, "run", "llama2-7b", "--arch", ARCH, "--prefill", 128, "--decode", 20, "--json"
+        "run", "llama2-7b", "--arch", ARCH, "--prefill", 128, "--decode", 20, "--json"
     )
     assert code == 0
     found = json.loads(out)
@@ -78,10 +72,9 @@ def test_modules_of_a_phase_are_reported(document):
     assert document["modules"]["decode"]["MM"]["cycles"] == 0
 
 
-def test_sparsity_is_compared_with_dense_on_the_same_machine(capsys):
+def test_sparsity_is_compared_with_dense_on_the_same_machine(command):
     """--sparsity and --baseline work as on every machine."""
     code, out, err = command(
-        capsys,
         *("run", "opt-6.7b", "--arch", "flightllm-u280", "--prefill", 128),
         *("--sparsity", "4:16", "--baseline", "dense", "--json"),
     )
@@ -91,25 +84,123 @@ def test_sparsity_is_compared_with_dense_on_the_same_machine(capsys):
     assert found["baseline"] == "dense"
 
 
-def test_a_run_writes_a_report(tmp_path, capsys):
+def test_a_run_writes_a_report(tmp_path, command):
     """The report draws an LLM run too."""
-    code, _, _ = command(
-        capsys, "run", "llama2-7b", "--arch", ARCH, "--decode", 4, "--out", tmp_path / "r"
-    )
+    code, _, _ = command("run", "llama2-7b", "--arch", ARCH, "--decode", 4, "--out", tmp_path / "r")
     assert code == 0
     assert "flightllm-vhk158" in (tmp_path / "r" / "report.html").read_text()
 
 
-def test_explain_says_what_bounds_an_llm(capsys):
+def test_explain_says_what_bounds_an_llm(command):
     """explain works without rival dataflows."""
-    code, out, _ = command(capsys, "explain", "llama2-7b", "--arch", ARCH, "--decode", 2, "--json")
+    code, out, _ = command("explain", "llama2-7b", "--arch", ARCH, "--decode", 2, "--json")
     assert code == 0
     assert json.loads(out)["causes"]
 
 
-def test_list_shows_the_presets_as_models_only(capsys):
+def test_explain_says_what_every_switch_is_worth(command, tmp_path):
+    """Optimisations that the machine uses are switched off one by one; others are not listed."""
+    (tmp_path / "mine.yaml").write_text(MINE)
+    machine = tmp_path / "machine.yaml"
+    machine.write_text(f"base: {ARCH}\nparameters: {{compression: {{model: mine}}}}\n")
+    arguments = (tmp_path / "mine.yaml", "--prefill", 256, "--decode", 2, "--json")
+    _, out, _ = command("explain", *arguments, "--arch", machine)
+    story = json.loads(out)
+    worth = {part["name"]: part["worth"] for part in story["optimisations"]}
+    assert list(worth) == [
+        "always-on-chip decode",
+        "weights below 8 bits",
+        "block-sparse attention",
+    ]
+    assert min(worth.values()) > 1
+    assert story["sparsity"] == "published compression"
+    assert any("2 of 4 bits; the head has 4 bits." in line for line in story["sentences"])
+    channels = "core 0 in 0 to 7, core 1 in 8 to 15, core 2 in 16 to 23, core 3 in 24 to 31"
+    assert any(channels in line for line in story["sentences"])
+    plain = tmp_path / "plain.yaml"
+    plain.write_text(
+        f"base: {ARCH}\nparameters:\n  always_on_chip: false\n  compression: null\n"
+        "  weight_bits: [8]\n  head_bits: 8\n"
+    )
+    _, out, _ = command("explain", *arguments, "--arch", plain)
+    assert json.loads(out)["optimisations"] == []
+
+
+def test_widths_and_attention_of_any_decoder_are_set_in_the_machine(tmp_path):
+    """A machine file gives every layer its width and a model of any name its attention."""
+    shape = tmp_path / "mine.yaml"
+    shape.write_text(MINE)
+    machine = tmp_path / "machine.yaml"
+    machine.write_text(
+        f"base: {ARCH}\nparameters:\n  weight_bits: [3, 5]\n"
+        "  compression: {model: mine, projections: [v_proj], kept_percent: 50}\n"
+    )
+    mixed, four = (run(shape, arch=a, prefill=256, decode=2).to_json() for a in (machine, ARCH))
+    assert mixed["weight_bits"] == [3, 5]
+    assert four["weight_bits"] == [4, 4]
+    assert (mixed["attention_percent"], four["attention_percent"]) == (30, 100)
+    rows = {d["arch"]: {op["name"]: op for op in d["ops"]} for d in (mixed, four)}
+    for layer, narrower in ((0, True), (1, False)):
+        name = f"decode.model.layers.{layer}.self_attn.q_proj"
+        read = [rows[str(a)][name]["dram_read_bytes"] for a in (machine, ARCH)]
+        assert (read[0] < read[1]) == narrower
+    v_proj = rows[str(machine)]["decode.model.layers.0.self_attn.v_proj"]
+    assert (v_proj["nm"], v_proj["macs_effectual"] * 2) == ("8:16", v_proj["macs_dense"])
+
+
+MINE = """
+like: llama2-7b
+layers: 2
+width: 512
+heads: 8
+kv_heads: 4
+hidden: 704
+vocabulary: 1000
+"""
+
+
+LARGE = """
+like: llama2-7b
+layers: 40
+width: 5120
+heads: 40
+hidden: 13824
+vocabulary: 32000
+"""
+
+
+def test_a_decoder_by_shape_runs_from_its_file(tmp_path, command):
+    """`run mine.yaml` is the run of the same sizes from Python, on both kinds of machine."""
+    path = tmp_path / "mine.yaml"
+    path.write_text(MINE)
+    sizes = {"layers": 2, "width": 512, "heads": 8, "kv_heads": 4, "hidden": 704}
+    for arch in (ARCH, "sat-vcu1525"):
+        lengths = ("--prefill", 20, "--decode", 5)
+        code, out, err = command("run", path, "--arch", arch, *lengths, "--json")
+        assert (code, err) == (0, "")
+        graph = decoder("mine", "llama2-7b", **sizes, vocabulary=1000, prefill=20, decode=5)
+        assert json.loads(out)["cycles"] == sl.simulate(graph, sl.arch(arch)).cycles
+
+
+def test_an_onnx_decoder_runs_at_lengths_it_was_not_exported_with(tmp_path, command):
+    """`run decoder.onnx` is the decoder in it; its zeros are skipped, and the note says it."""
+    path = saved(Writer(kept=4).model(), tmp_path, "mine.onnx")
+    lengths = ("--prefill", 40, "--decode", 5, "--json")
+    for arch in (ARCH, "sat-vcu1525"):
+        code, out, err = command("run", path, "--arch", arch, *lengths)
+        assert (code, err) == (0, "")
+        found = json.loads(out)
+        assert found["macs_dense"] == sl.load(path, prefill=40, decode=5).macs
+        assert any("Decoder recognised in the ONNX graph" in note for note in found["notes"])
+        assert found["macs_effectual"] < found["macs_dense"]
+        if arch == ARCH:
+            kept = {op["nm"] for op in found["ops"] if op["kind"] == "gemm"}
+            assert all(nm.startswith("4") for nm in kept)
+
+
+def test_list_shows_the_presets_as_models_only(command):
     """No RTL of the whole machine is claimed."""
-    _, out, _ = command(capsys, "list", "archs", "--json")
+    _, out, _ = command("list", "archs", "--json")
     rows = {row["name"]: row for row in json.loads(out)["archs"]}
     for name in ("flightllm-vhk158", "flightllm-u280"):
         assert rows[name]["proof"] == "model only"
@@ -128,12 +219,22 @@ def test_list_shows_the_presets_as_models_only(capsys):
             "needs an arch with `training` units",
         ),
         (("run", "llama2-7b", "--arch", ARCH, "--memory", "ideal"), "memory modelled, not ideal"),
-        (("cosim", "--arch", ARCH), "DspChain is a model only and has no RTL"),
+        (("run", "uneven.yaml", "--arch", ARCH), "uneven: 3 kv_heads do not divide 8 heads"),
+        (("run", "none.yaml", "--arch", ARCH), "does not exist"),
+        (("run", "13b.yaml", "--arch", "u280.yaml"), "the HBM holds 8589934592 B"),
+        (("run", "empty.onnx", "--arch", ARCH), "say how many tokens of each"),
+        (("run", "empty.onnx", "--arch", ARCH, "--prefill", 4), "empty.onnx: it has no layers"),
+        (("cosim", "--arch", ARCH), "flightllm-vhk158: a dsp_chain is a model only and has no RTL"),
     ],
 )
-def test_bad_input_is_one_sentence(capsys, arguments, sentence):
+def test_bad_input_is_one_sentence(command, tmp_path, arguments, sentence):
     """Exit code 2 and a sentence that names what is wrong."""
-    code, out, err = command(capsys, *arguments)
+    (tmp_path / "uneven.yaml").write_text(MINE.replace("kv_heads: 4", "kv_heads: 3"))
+    (tmp_path / "13b.yaml").write_text(LARGE)
+    (tmp_path / "u280.yaml").write_text("base: flightllm-u280\nparameters: {weight_bits: [8]}\n")
+    saved(Writer(layers=0).model(), tmp_path, "empty.onnx")
+    files = [tmp_path / a if str(a).endswith((".yaml", ".onnx")) else a for a in arguments]
+    code, out, err = command(*files)
     assert (code, out) == (2, "")
     assert sentence in err
     assert err.count("\n") == 1

@@ -8,21 +8,8 @@ import pytest
 import yaml
 
 import sparseloom as sl
-from sparseloom.cli import invoke
+from simulator.arch.accelerator import without_rtl
 from workloads.recording import recorded
-
-
-@pytest.fixture
-def command(capsys, tmp_path, monkeypatch):
-    """Return a function that runs a command line in an empty folder: (code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        code = invoke([str(argument) for argument in arguments])
-        text = capsys.readouterr()
-        return code, text.out, text.err
-
-    return call
 
 
 def grid_file(folder, **changes):
@@ -45,7 +32,8 @@ def test_grid_presets_are_listed_with_rtl_and_sources(command):
     """Every number of every grid names its source."""
     archs = {row["name"]: row for row in json.loads(command("list", "archs", "--json")[1])["archs"]}
     for name in ("grid-tiny", "s4-like", "sparten-like", "eyeriss-v2-pe", "delta-rnn-like"):
-        assert archs[name]["proof"] == "RTL"
+        wide = name == "delta-rnn-like"
+        assert archs[name]["proof"] == ("model only" if wide else "RTL")
         assert {"rows", "chunk", "skip", "dram.latency_cycles"} <= set(archs[name]["sources"])
     assert archs["stc-like"]["proof"] == "model only"
 
@@ -60,6 +48,40 @@ def test_rtl_and_cosim_of_a_small_grid(command):
     code, out, _ = command("cosim", "--arch", "grid-tiny", "--points", 3, "--json")
     answer = json.loads(out)
     assert (code, answer["agrees"], answer["points_by_unit"]) == (0, True, {"pe_grid": 3})
+
+
+def test_rtl_and_cosim_of_a_grid_with_delta_encoder(command, tmp_path):
+    """A grid that takes differences has a second unit, its rows' encoder."""
+    path = grid_file(tmp_path, rows=1, delta_chunks=2)
+    code, out, _ = command("rtl", "--arch", path, "--out", "verilog", "--json")
+    names = [module.rsplit("_", 1)[0] for module in json.loads(out)["modules"]]
+    assert (code, names) == (0, ["pe_grid", "delta_encoder"])
+    code, out, _ = command("cosim", "--arch", path, "--points", 4, "--json")
+    answer = json.loads(out)
+    assert (code, answer["agrees"]) == (0, True)
+    assert answer["points_by_unit"] == {"pe_grid": 2, "delta_encoder": 2}
+
+
+def test_grid_too_wide_for_rtl_is_refused(command):
+    """768 columns are more ports than the generator numbers; fewer of them have RTL."""
+    wide = command("rtl", "--arch", "delta-rnn-like", "--out", "verilog")
+    refused(wide, "at most 65,000 bits of chunks a cycle", "chunks of 64 are 443,713")
+    assert without_rtl(sl.arch("delta-rnn-like", cols=111)) is None
+
+
+def test_rtl_and_cosim_of_flexible_engines(command):
+    """SIGMA in small has RTL; the published array says why it has none."""
+    archs = {row["name"]: row for row in json.loads(command("list", "archs", "--json")[1])["archs"]}
+    assert (archs["flex-tiny"]["proof"], archs["sigma-like"]["proof"]) == ("RTL", "model only")
+    code, out, _ = command("rtl", "--arch", "flex-tiny", "--out", "verilog", "--json")
+    answer = json.loads(out)
+    assert answer["digest"] in Path(answer["files"][0]).read_text()
+    code, out, _ = command("cosim", "--arch", "flex-tiny", "--points", 3, "--json")
+    answer = json.loads(out)
+    assert (code, answer["agrees"], answer["points_by_unit"]) == (0, True, {"flex_dpe": 3})
+    for name in ("rtl", "cosim"):
+        options = ("--out", "x") if name == "rtl" else ()
+        refused(command(name, "--arch", "sigma-like", *options), "needs precision int8, not fp16")
 
 
 def test_run_shows_what_zeros_of_each_side_leave(command):
@@ -94,6 +116,21 @@ def test_explain_speaks_of_a_grid(command):
     )
     assert code == 0
     assert "in front of PEs" in out
+
+
+def test_explain_says_what_the_balance_of_features_is_worth(command, tmp_path):
+    """The run without greedy balance is that of a grid that keeps features in order."""
+    arguments = ("resnet9", "--image", 8, "--sparsity", "unstructured:0.4")
+    code, out, _ = command("explain", *arguments, "--arch", "grid-tiny", "--json")
+    document = json.loads(out)
+    (balance,) = document["optimisations"]
+    path = grid_file(tmp_path, balance="none")
+    plain = json.loads(command("run", *arguments, "--arch", path, "--json")[1])
+    assert (code, balance["name"]) == (0, "greedy balance")
+    assert balance["cycles_without"] == plain["cycles"] > document["cycles"]
+    assert balance["worth"] == plain["cycles"] / document["cycles"]
+    unbalanced = json.loads(command("explain", *arguments, "--arch", path, "--json")[1])
+    assert unbalanced["optimisations"] == []
 
 
 @pytest.mark.parametrize(

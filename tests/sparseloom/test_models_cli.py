@@ -4,21 +4,7 @@ import json
 
 import pytest
 
-from sparseloom.cli import invoke
-
 MODELS = ("dense-tpu", "dstc-like", "sigma-like", "stc-dual", "stc-flexible", "stc-like")
-
-
-@pytest.fixture
-def command(capsys):
-    """Return a function that runs a command line: (code, stdout, stderr)."""
-
-    def call(*arguments):
-        code = invoke([str(argument) for argument in arguments])
-        text = capsys.readouterr()
-        return code, text.out, text.err
-
-    return call
 
 
 @pytest.mark.parametrize("arch", MODELS)
@@ -56,7 +42,7 @@ def test_list_calls_them_model_only(command):
 def test_machines_without_rtl_say_so(line, command):
     code, out, err = command(*line, "--arch", "sigma-like")
     assert (code, out) == (2, "")
-    assert "FlexDpe is a model only and has no RTL; nm_array and pe_grid have" in err
+    assert "sigma-like: RTL of a FlexDpe needs precision int8" in err
 
 
 def test_training_is_refused_in_one_sentence(command):

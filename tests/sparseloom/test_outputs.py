@@ -42,6 +42,17 @@ def test_write_files_into_a_file_is_refused(tmp_path):
         write_files({"a.txt": ""}, tmp_path / "file")
 
 
+def test_a_folder_that_cannot_be_written_is_named_as_asked_for(tmp_path, monkeypatch):
+    """The folder written beside the one asked for is nobody's business."""
+
+    def refuse(**settings):
+        raise PermissionError(13, "Permission denied", f"{settings['dir']}/.out.x1y2")
+
+    monkeypatch.setattr("sparseloom.outputs.tempfile.mkdtemp", refuse)
+    with pytest.raises(ValueError, match=r"out' cannot be written: Permission denied$"):
+        write_files({"a.txt": ""}, tmp_path / "out")
+
+
 def test_write_run_writes_the_document_and_a_report(sparse_run, tmp_path):
     result, report = write_run(sparse_run.to_json(), tmp_path / "out")
     assert json.loads(result.read_text()) == sparse_run.to_json()

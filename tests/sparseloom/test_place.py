@@ -72,7 +72,13 @@ def test_place_table_and_files(capsys, spec, tmp_path):
     """Without --json a table; with --out the placement and its picture."""
     code, out, _ = run(capsys, "place", spec, "--out", tmp_path / "out")
     assert code == 0
-    for text in ("units placed", "proved lower bound", "0.00% (optimal)", "wires from SLR 0 to 1"):
+    for text in (
+        "tile units placed",
+        "buffer units placed",
+        "proved lower bound",
+        "0.00% (optimal)",
+        "wires from SLR 0 to 1",
+    ):
         assert text in out
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "floorplan.svg",
@@ -101,9 +107,14 @@ def test_floorplan_is_drawn_the_same_every_time(spec):
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        (("nothing",), ("'nothing'", "rapidlayout, systolic32")),
+        (("nothing",), ("'nothing'", "rapidlayout, systolic32, sat-design")),
         (("none.yaml",), ("none.yaml", "does not exist")),
-        (("rapidlayout", "--device", "u999"), ("u999", "u250, u280, vhk158, vu11p, vu9p")),
+        (
+            ("rapidlayout", "--device", "u999"),
+            ("sparseloom: Unknown device 'u999'", "u250, u280, vhk158, vu11p, vu9p, vcu1525"),
+        ),
+        ((".", "--store", "s.db"), ("Unknown placement '.'", "sat-design", "or give a .yaml")),
+        (("systolic32", "--jobs", "2"), ("A store and jobs go with a design",)),
         (("rapidlayout", "--device", "vu9p"), ("the order of columns is known", "vu9p")),
         (("rapidlayout", "--solver", "gurobi"), ("gurobi", "highs")),
     ],
@@ -140,4 +151,8 @@ def test_list_shows_devices_and_placements(capsys):
     tables = json.loads(out)
     assert {row["name"] for row in tables["devices"]} >= {"u280", "vu11p"}
     assert all(row["sources"] and row["granularity"] for row in tables["devices"])
-    assert [row["name"] for row in tables["placements"]] == ["rapidlayout", "systolic32"]
+    assert [row["name"] for row in tables["placements"]] == [
+        "rapidlayout",
+        "systolic32",
+        "sat-design",
+    ]

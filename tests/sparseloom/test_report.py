@@ -9,6 +9,7 @@ import pytest
 
 from sparseloom.figures import FIGURES, draw
 from sparseloom.report import read_document, render, report_file
+from sparseloom.runs import run
 
 
 @pytest.fixture(scope="module")
@@ -68,8 +69,6 @@ def test_report_escapes_names_from_files(sparse_run):
 
 
 def test_report_without_baseline_leaves_comparisons_out(topology):
-    from sparseloom.runs import run
-
     text = render(run(topology, arch="nm-tiny").to_json())
     assert "speed-up" not in text
     assert "(baseline)" not in text
@@ -111,7 +110,9 @@ def test_report_file_incomplete_operators_are_refused(sparse_run, tmp_path):
 
 
 def test_read_document_missing_file_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"does not exist; give a result\.json or its folder"):
+    with pytest.raises(
+        ValueError, match=r"does not exist; give a result\.json, its folder or a sweep"
+    ):
         read_document(tmp_path / "none")
 
 
@@ -151,3 +152,23 @@ def test_drawn_figures_are_svg(doc):
         svg = base64.b64decode(figure["url"].split(",")[1])
         assert b"<svg" in svg
         assert figure["caption"].endswith(".")
+
+
+def test_report_of_a_training_step_names_method_and_passes():
+    """Cycles of every pass stand under those of the step, the dense step's beside them."""
+    options = {"sparsity": "2:8", "baseline": "dense", "phase": "train", "batch": 1}
+    document = run("resnet9", arch="sat-vcu1525", **options).to_json()
+    page = render(document)
+    assert "One training step, method bdwp." in page
+    assert list(document["passes"]) == ["ff", "bp", "wu", "update", "select"]
+    for name, spent in document["passes"].items():
+        (row,) = re.findall(rf"<td>of which {name}</td><td>([\d,]*)</td><td>([\d,]*)</td>", page)
+        before = spent.get("baseline_cycles")
+        assert row == (f"{spent['cycles']:,}", "" if before is None else f"{before:,}")
+
+
+def test_report_tells_idle_multipliers_from_working_ones(page, doc):
+    """The share in the sentence is that of the figure: effectual products over array time."""
+    (cycles,) = (part["cycles"] for part in doc["bottlenecks"] if part["cause"] == "compute")
+    share = doc["macs_effectual"] / (doc["peak_macs_per_cycle"] * cycles)
+    assert f"array work, {share:.1%} of the multipliers on effectual products" in page

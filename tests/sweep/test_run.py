@@ -16,8 +16,11 @@ import yaml
 import sparseloom as sl
 from sparseloom.runs import run
 from sparseloom.sweeps import sweep
+from sparseloom.sweeps.evaluate import causes, evaluate
+from sparseloom.sweeps.executors import executor
 from sparseloom.sweeps.points import Space
-from sparseloom.sweeps.run import ExecutorLost
+from sparseloom.sweeps.report import sweep_tables
+from sparseloom.sweeps.run import ExecutorLost, SweepInterrupted
 from sparseloom.sweeps.spec import read_spec
 from sparseloom.sweeps.store import open_store
 from sparseloom.sweeps.summary import pareto_front, summarise, to_dataframe
@@ -212,10 +215,9 @@ def test_a_dead_process_pool_says_how_to_go_on(slow, tmp_path):
 @pytest.mark.slow
 def test_a_dask_cluster_survives_the_death_of_a_worker(slow, tmp_path):
     """40 points on two worker processes, one killed amid them: all are found, as locally."""
-    distributed = pytest.importorskip("distributed")
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=None
-    ) as cluster:
+    from distributed import LocalCluster  # slow to import, and for this test alone
+
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
         killed: list[int] = []
 
         def kill_one(done, total):
@@ -317,3 +319,91 @@ def test_mapper_and_what_it_minimises_are_part_of_a_point(small, tmp_path):
     for row in rows:
         cycles[row.point["mapper"], row.point["minimise"]] += row.metrics["cycles"]
     assert cycles["exhaustive", "cycles"] <= cycles["greedy", "cycles"]
+
+
+def test_an_interrupt_keeps_every_finished_point(small, tmp_path, monkeypatch):
+    """Ctrl-C in the sixth point: five are stored, the sentence says so, a rerun does the rest.
+
+    Of the five the last two have not been handed over yet when it comes.
+    """
+    finished = []
+
+    def interrupted(points):
+        if len(finished) == 5:
+            raise KeyboardInterrupt
+        finished.extend(points)
+        return evaluate(points)
+
+    monkeypatch.setattr("sparseloom.sweeps.run.evaluate", interrupted)
+    sentence = r"^5 of 24 points are in '.*s\.db': run the same command again to go on from there$"
+    with pytest.raises(SweepInterrupted, match=sentence):
+        sweep(small, tmp_path / "s.db")
+    monkeypatch.undo()
+    again = sweep(small, tmp_path / "s.db")
+    assert (again.cached, again.computed) == (5, 19)
+
+
+def test_workers_leave_interrupts_to_whoever_feeds_them():
+    """A terminal interrupts all processes; what workers are at is finished and kept."""
+    with executor(2) as (pool, _):
+        assert pool.submit(signal.getsignal, signal.SIGINT).result() is signal.SIG_IGN
+
+
+@pytest.mark.slow
+def test_the_keyboard_stops_processes_with_a_way_to_go_on(slow, tmp_path):
+    """SIGINT to the whole group, as a terminal sends it: exit 130, what is said is stored."""
+    store = tmp_path / "s.db"
+    process = subprocess.Popen(
+        command(slow, store, "--jobs", "2"),
+        cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    while counted(store) < 2:
+        assert process.poll() is None
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    kept = counted(store)
+    assert f"{kept} of 40 points are in {str(store)!r}: run the same command again" in error
+    assert "Traceback" not in error
+    assert 2 <= kept < 40
+
+
+def test_the_best_of_equals_is_best_in_the_other_objectives(small, tmp_path):
+    """Overlap does not change the number of multipliers: of the smallest arrays the fastest."""
+    sweep(small, tmp_path / "s.db")
+    with open_store(tmp_path / "s.db") as store:
+        summary = summarise(store)
+    (group,) = summary.groups
+    best = group.best["multipliers"]
+    equals = [row for row in group.rows if row["multipliers"] == best["multipliers"]]
+    assert len(equals) == 4
+    assert best["cycles"] == min(row["cycles"] for row in equals)
+    (table, _) = sweep_tables(summary)[0][1]
+    assert table.rows[1][:3] == ("multipliers", "4", "3")
+
+
+def test_unmet_constraints_are_named(small, tmp_path):
+    """Where no point meets all constraints, the table says which exclude how many."""
+    small["constraints"] = [
+        {"metric": "multipliers", "at_most": 3},
+        {"metric": "utilisation", "at_least": 0.0001},
+    ]
+    sweep(small, tmp_path / "s.db")
+    with open_store(tmp_path / "s.db") as store:
+        ((_, (table,)),) = sweep_tables(summarise(store))
+    assert table.title == "None of 16 points meets all constraints"
+    assert table.rows[0] == ("multipliers <= 3", "0", "4")
+    assert table.rows[1][:2] == ("utilisation >= 0.0001", "16")
+
+
+def test_causes_of_a_point_sum_to_its_cycles(small, tmp_path):
+    """What a design compares says where every cycle of a stored point goes."""
+    sweep(small, tmp_path / "s.db")
+    space = Space.of(read_spec(small))
+    points = {point.key(): point for point in map(space.point, range(len(space)))}
+    for row in rows(tmp_path / "s.db"):
+        if row.metrics:
+            found = causes(points[row.digest])
+            assert sum(found.values()) == row.metrics["cycles"]
+            assert sum(map(bool, found.values())) > 2

@@ -1,8 +1,11 @@
 """Stores that are no stores, of another layout, or damaged are refused with the way out."""
 
+import builtins
 import json
+import re
 import sqlite3
 
+import pandas as pd
 import pytest
 
 from sparseloom.cli import invoke
@@ -21,7 +24,7 @@ def store(small, tmp_path):
 def test_store_of_another_layout_is_refused_with_the_way_out(small, store):
     with sqlite3.connect(store) as connection:
         connection.execute("UPDATE meta SET value = '0' WHERE key = 'schema'")
-    sentence = r"has layout 0, written by sparseloom .*; this version has layout 1: export it"
+    sentence = r"has layout 0, written by sparseloom .*; this version has layout 2: export it"
     with pytest.raises(ValueError, match=sentence):
         sweep(small, store)
     with pytest.raises(ValueError, match=sentence), open_store(store):
@@ -74,7 +77,6 @@ def test_report_of_a_store_prints_counts_tables_and_json(store, capsys):
 
 
 def test_report_writes_page_and_points(store, tmp_path, capsys):
-    pd = pytest.importorskip("pandas")
     out = tmp_path / "out"
     assert invoke(["report", str(store), "--out", str(out)]) == 0
     page = (out / "report.html").read_text()
@@ -83,7 +85,33 @@ def test_report_writes_page_and_points(store, tmp_path, capsys):
     frame = pd.read_csv(out / "points.csv")
     assert len(frame) == 24
     assert frame.cycles.notna().sum() == 16
+    assert {"evaluation_s", "dram_bytes"} <= set(re.findall(r"<td>(\w+)</td>", page))
+    text = (out / "points.csv").read_text().splitlines()
+    at = text[0].split(",").index("cycles")
+    assert all(line.split(",")[at].isdigit() for line in text[1:] if ",,," not in line)
     assert len(pd.read_parquet(out / "points.parquet")) == 24
+
+
+def test_report_says_when_parquet_cannot_be_written(store, tmp_path, capsys, monkeypatch):
+    """Without pyarrow the other files are written, and the way to get it is told."""
+    found = builtins.__import__
+
+    def missing(name, *arguments):
+        if name == "pyarrow":
+            raise ImportError(name)
+        return found(name, *arguments)
+
+    monkeypatch.setattr(builtins, "__import__", missing)
+    assert invoke(["report", str(store), "--out", str(tmp_path / "out")]) == 0
+    assert "points.parquet is not written, it needs pyarrow: pip install" in capsys.readouterr().err
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"report.html", "points.csv"}
+
+
+def test_report_of_a_store_says_what_objectives_are(store, capsys):
+    assert invoke(["report", str(store)]) == 0
+    printed = capsys.readouterr().out
+    assert "multipliers: multipliers" in printed
+    assert "equally good" in printed
 
 
 def test_report_options_of_a_store_need_a_store(tmp_path, capsys):
@@ -108,6 +136,8 @@ def test_sweep_command_prints_an_example_and_runs_it_as_json(small, tmp_path, ca
 def test_a_store_that_is_a_folder_is_refused(small, tmp_path):
     with pytest.raises(ValueError, match="is a folder; a store is a file"):
         sweep(small, tmp_path)
+    with pytest.raises(ValueError, match="is a folder; a store is a file"), open_store(tmp_path):
+        pass
 
 
 def test_report_shows_the_sweep_that_ran_last(small, tmp_path):

@@ -177,3 +177,9 @@ def test_runs_dense_looks_along_the_structures_own_axis():
 def test_mask_of_unknown_tensor_is_refused():
     with pytest.raises(ValueError, match="Workload 'chain' has no tensor 'w9'"):
         mask_of(layers((8, 4)), "w9")
+
+
+def test_sparsify_that_leaves_no_weight_names_the_operators():
+    """A group of which none is kept is legal and noted."""
+    graph = sparsify(layers((8, 4), (8, 4)), NofM(0, 4))
+    assert graph.notes[-1] == "No weight is left under 0:4: fc1"

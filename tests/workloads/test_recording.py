@@ -104,7 +104,7 @@ def test_record_refuses_files_it_cannot_read(path, tmp_path):
     np.save(tmp_path / "object.npy", np.array([{}], dtype=object), allow_pickle=True)
     np.savez(tmp_path / "other.npz", z=np.ones((1, 3, 6, 6), np.float32))
     for name, sentence in (
-        ("missing.png", "No such file"),
+        ("missing.png", "missing.png' does not exist"),
         ("text.png", "is no readable image"),
         ("bad.npy", "is no readable numpy file"),
         ("object.npy", "is no readable numpy file"),

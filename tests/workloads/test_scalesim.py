@@ -117,7 +117,7 @@ def test_bad_line_names_file_line_column_found_and_allowed(lines, sentence, tmp_
 
 
 def test_missing_file_is_named(tmp_path):
-    with pytest.raises(WorkloadError, match=r"No such file: .*none\.csv"):
+    with pytest.raises(WorkloadError, match=r"File '.*none\.csv' does not exist"):
         load_scalesim(tmp_path / "none.csv")
 
 

@@ -139,7 +139,10 @@ def test_parse_unknown_form_lists_the_forms(text):
         (lambda: Balanced(0, 0.5), "Balanced bank must be at least 1, not 0"),
         (lambda: ConstantFanIn(-1), "ConstantFanIn k must be at least 0, not -1"),
         (lambda: Explicit([]), "An explicit mask needs at least one element"),
-        (lambda: Explicit(["a"]), "An explicit mask must hold numbers or booleans"),
+        (lambda: Explicit(["a"]), "An explicit mask must hold booleans or 0 and 1, not <U1"),
+        (lambda: Explicit([1, 0.5]), "must hold booleans or 0 and 1, not 0.5; the mask of a"),
+        (lambda: Explicit([[0, -1]]), "must hold booleans or 0 and 1, not -1; the mask of a"),
+        (lambda: Explicit([0, np.nan]), "must hold booleans or 0 and 1, not nan; the mask"),
         (lambda: Positional(AShape(0, 0)), "AShape window must be at least 1, not 0"),
     ],
 )

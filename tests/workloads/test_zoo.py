@@ -1,11 +1,12 @@
 import time
+from dataclasses import replace
 
 import pytest
 
 from workloads.graph import OpKind
 from workloads.sparsity import NofM
 from workloads.zoo import ZOO, build
-from workloads.zoo.decoder import decoder
+from workloads.zoo.decoder import FAMILIES, decoder
 
 GMAC = {
     # published: ResNet, VGG and MobileNet from their papers' FLOP tables, ViT and BERT by size
@@ -26,6 +27,8 @@ PARAMETERS = {
     "mobilenet-v1": 4.21,
     "mobilenet-v2": 3.47,
     "llama2-7b": 6607.08,
+    "llama3-8b": 7504.66,
+    "mistral-7b": 7110.39,
 }
 
 
@@ -208,6 +211,12 @@ def test_a_decoder_of_any_size_has_the_layers_of_its_model():
     [
         ({"like": "gpt"}, "Unknown decoder 'gpt'; known: opt-6.7b, llama2-7b"),
         ({"heads": 3}, "tiny: 3 heads do not divide a width of 64"),
+        ({"kv_heads": 3}, "tiny: 3 kv_heads do not divide 4 heads"),
+        ({"kv_heads": 8}, "tiny: 8 kv_heads do not divide 4 heads"),
+        ({"kv_heads": 0}, "tiny: kv_heads must be a whole number of at least 1, not 0"),
+        ({"layers": True}, "tiny: layers must be a whole number of at least 1, not True"),
+        ({"hidden": 2.5}, "tiny: hidden must be a whole number of at least 1, not 2.5"),
+        ({"head_size": 0}, "tiny: head_size must be a whole number of at least 1, not 0"),
     ],
 )
 def test_an_impossible_decoder_is_refused(change, sentence):
@@ -215,3 +224,43 @@ def test_an_impossible_decoder_is_refused(change, sentence):
     sizes = {"layers": 1, "width": 64, "heads": 4, "hidden": 96, "vocabulary": 100}
     with pytest.raises(ValueError, match=sentence):
         decoder("tiny", **{"like": "opt-6.7b", **sizes, **change}, prefill=4)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"norm": "BatchNorm"}, "unknown norm 'BatchNorm'; known: LayerNorm, RMSNorm"),
+        ({"activation": "Tanh"}, "unknown activation 'Tanh'; known: Relu, Gelu, Silu"),
+    ],
+)
+def test_an_unknown_kind_of_layer_is_refused(change, sentence):
+    """Norms and activations are closed choices."""
+    with pytest.raises(ValueError, match=sentence):
+        replace(FAMILIES["opt-6.7b"], **change)
+
+
+@pytest.mark.parametrize("phase", ["prefill", "decode"])
+def test_grouped_queries_multiply_the_same_products_with_smaller_projections(phase):
+    """Queries that share keys are rows of one product; only k and v projections shrink."""
+    sizes = {"layers": 2, "width": 64, "heads": 8, "hidden": 96, "vocabulary": 100, phase: 5}
+    own, shared = (
+        {op.name: op for op in decoder("d", "llama2-7b", **sizes, kv_heads=n).ops} for n in (8, 2)
+    )
+    for name, op in own.items():
+        narrow = name.endswith(("k_proj", "v_proj"))
+        assert op.macs == shared[name].macs * (4 if narrow else 1)
+    groups = {name: op.gemm.groups for name, op in shared.items() if name.endswith(".scores")}
+    assert set(groups.values()) == {2}
+
+
+def test_heads_may_be_wider_than_their_share():
+    """head_size sets the width of queries, keys and values alone."""
+    sizes = {"layers": 1, "width": 64, "heads": 3, "hidden": 96, "vocabulary": 100}
+    graph = decoder("d", "llama2-7b", **sizes, head_size=32, prefill=4)
+    shapes = {op.name.rpartition(".")[2]: op.gemm for op in graph.gemm_ops}
+    assert [(shapes[p].k, shapes[p].n) for p in ("q_proj", "v_proj", "o_proj")] == [
+        (64, 96),
+        (64, 96),
+        (96, 64),
+    ]
+    assert (shapes["scores"].groups, shapes["scores"].k) == (3, 32)

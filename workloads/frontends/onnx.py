@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from workloads.builder import conv_gemm
 from workloads.errors import WorkloadError
 from workloads.frontends.onnx_file import read_model, static_model
+from workloads.frontends.onnx_nodes import Node, Shape, read_constants, read_facts, read_nodes
 from workloads.frontends.onnx_ops import (
     FREE_CONSTANTS,
     KINDS,
@@ -42,18 +43,6 @@ if TYPE_CHECKING:
 __all__ = ["load_onnx"]
 
 Values = NDArray[np.float32]
-Shape = tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Node:
-    """One ONNX operator in plain terms."""
-
-    name: str
-    type: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    attributes: Mapping[str, Any]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -115,7 +104,7 @@ def _known(net: _Net, name: str) -> bool:
     return name in net.constants or name in net.shapes
 
 
-def _opaque(net: _Net, node: _Node) -> None:
+def _opaque(net: _Net, node: Node) -> None:
     inputs = tuple(net.data(i) for i in node.inputs if i and i not in net.constants)
     net.append(
         Op(
@@ -139,7 +128,7 @@ def _opaque(net: _Net, node: _Node) -> None:
         )
 
 
-def _conv(net: _Net, node: _Node) -> None:
+def _conv(net: _Net, node: Node) -> None:
     x, w, *rest = node.inputs
     weight = net.constants[w].astype(np.float32)
     groups = node.attributes.get("group", 1)
@@ -174,7 +163,7 @@ def _biases(net: _Net, names: Sequence[str]) -> tuple[str, ...]:
     return tuple(net.bias(name, net.constants[name]) for name in names if name)
 
 
-def _conv_transpose(net: _Net, node: _Node) -> None:
+def _conv_transpose(net: _Net, node: Node) -> None:
     """Multiply cin by (kh, kw, cout) at every input pixel, then col2im into the output."""
     x, w, *rest = node.inputs
     weight = net.constants[w].astype(np.float32)
@@ -211,7 +200,7 @@ def _conv_transpose(net: _Net, node: _Node) -> None:
     )
 
 
-def _gemm_weight(net: _Net, node: _Node, gemm: Gemm) -> tuple[OpKind, str]:
+def _gemm_weight(net: _Net, node: Node, gemm: Gemm) -> tuple[OpKind, str]:
     """Return the second operand as (k, n), scaled by alpha when it is constant."""
     name = node.inputs[1]
     if name not in net.constants:
@@ -222,7 +211,7 @@ def _gemm_weight(net: _Net, node: _Node, gemm: Gemm) -> tuple[OpKind, str]:
     return OpKind.GEMM, _weight(net, name, turned, gemm)
 
 
-def _gemm(net: _Net, node: _Node) -> None:
+def _gemm(net: _Net, node: Node) -> None:
     """A * B + C of matrices; a C that is not constant is added by the vector unit."""
     a, b, *rest = node.inputs
     m, k = net.shapes[a][::-1] if node.attributes.get("transA", 0) else net.shapes[a]
@@ -256,7 +245,7 @@ def _gemm(net: _Net, node: _Node) -> None:
         )
 
 
-def _constant_product(net: _Net, node: _Node, x: str, weight: NDArray[Any], name: str) -> None:
+def _constant_product(net: _Net, node: Node, x: str, weight: NDArray[Any], name: str) -> None:
     """Activation by constant; a constant with a batch of its own makes groups."""
     k, n = weight.shape[-2:]
     groups = math.prod(weight.shape[:-2])
@@ -264,7 +253,7 @@ def _constant_product(net: _Net, node: _Node, x: str, weight: NDArray[Any], name
     _product(net, node, OpKind.GEMM, net.data(x), _weight(net, name, weight, gemm), gemm)
 
 
-def _product(net: _Net, node: _Node, kind: OpKind, x: str, y: str, gemm: Gemm) -> None:
+def _product(net: _Net, node: Node, kind: OpKind, x: str, y: str, gemm: Gemm) -> None:
     net.append(
         Op(
             name=node.name,
@@ -277,7 +266,7 @@ def _product(net: _Net, node: _Node, kind: OpKind, x: str, y: str, gemm: Gemm) -
     )
 
 
-def _matmul(net: _Net, node: _Node) -> None:
+def _matmul(net: _Net, node: Node) -> None:
     a, b = node.inputs
     if b in net.constants:
         weight = net.constants[b]
@@ -299,7 +288,7 @@ def _matmul(net: _Net, node: _Node) -> None:
         _product(net, node, OpKind.MATMUL, net.data(a), net.data(b), gemm)
 
 
-def _vector_inputs(net: _Net, node: _Node, kind: OpKind) -> tuple[str, ...]:
+def _vector_inputs(net: _Net, node: Node, kind: OpKind) -> tuple[str, ...]:
     """Return the data inputs: scalars, settings and looked-up tables stay out."""
     constants = [name for name in node.inputs if name in net.constants]
     if kind in FREE_CONSTANTS or (kind is OpKind.MOVE and node.type != "Concat"):
@@ -312,7 +301,7 @@ def _vector_inputs(net: _Net, node: _Node, kind: OpKind) -> tuple[str, ...]:
     return tuple(net.operand(name) for name in names)
 
 
-def _vector(net: _Net, node: _Node) -> None:
+def _vector(net: _Net, node: Node) -> None:
     """Append an operator without a product, once for each output that is used."""
     kind = KINDS[node.type]
     passes = PASSES.get(node.type, 1)
@@ -335,7 +324,7 @@ def _vector(net: _Net, node: _Node) -> None:
 MALFORMED: Final = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 """What attributes or shapes that contradict each other end in."""
 
-PRODUCTS: Final[Mapping[str, Callable[[_Net, _Node], None]]] = {
+PRODUCTS: Final[Mapping[str, Callable[[_Net, Node], None]]] = {
     "Conv": _conv,
     "ConvTranspose": _conv_transpose,
     "Gemm": _gemm,
@@ -343,7 +332,7 @@ PRODUCTS: Final[Mapping[str, Callable[[_Net, _Node], None]]] = {
 }
 
 
-def _translates(net: _Net, node: _Node) -> bool:
+def _translates(net: _Net, node: Node) -> bool:
     """Whether a product is one the graph can hold: shapes known, 1-D or 2-D, constant filters."""
     if node.type not in PRODUCTS:
         return node.type in KINDS
@@ -353,7 +342,7 @@ def _translates(net: _Net, node: _Node) -> bool:
     return filters is not None and filters.ndim in (3, 4)
 
 
-def _append(net: _Net, node: _Node) -> None:
+def _append(net: _Net, node: Node) -> None:
     names = [name for name in (*node.inputs, *node.outputs) if name]
     try:
         if not all(_known(net, name) for name in names) or not _translates(net, node):
@@ -368,55 +357,8 @@ def _append(net: _Net, node: _Node) -> None:
         ) from None
 
 
-def _nodes(model: "ModelProto") -> list[_Node]:
-    """Return the operators, each with a name of its own."""
-    from onnx.helper import get_attribute_value
-
-    seen: dict[str, int] = {}
-    found = []
-    for i, node in enumerate(model.graph.node):
-        name = node.name or f"{node.op_type}_{i}"
-        seen[name] = seen.get(name, -1) + 1
-        foreign = node.domain not in ("", "ai.onnx", "com.microsoft")
-        found.append(
-            _Node(
-                name=f"{name}#{seen[name]}" if seen[name] else name,
-                type=f"{node.domain}::{node.op_type}" if foreign else node.op_type,
-                inputs=tuple(node.input),
-                outputs=tuple(name for name in node.output if name),
-                attributes={a.name: get_attribute_value(a) for a in node.attribute},
-            )
-        )
-    return found
-
-
-def _bits(element: int) -> int:
-    """Return the width a tensor has on the machine: int8 for real numbers, else its own."""
-    from onnx.helper import tensor_dtype_to_np_dtype
-
-    try:
-        dtype = np.dtype(tensor_dtype_to_np_dtype(element))
-    except (KeyError, TypeError, ValueError):
-        return 8
-    return dtype.itemsize * 8 if dtype.kind in "iu" else 8
-
-
-def _facts(model: "ModelProto") -> tuple[dict[str, Shape], dict[str, int]]:
-    """Return the shape and width of every tensor whose shape is fully known."""
-    shapes: dict[str, Shape] = {}
-    bits: dict[str, int] = {}
-    graph = model.graph
-    for value in (*graph.input, *graph.value_info, *graph.output):
-        tensor = value.type.tensor_type
-        if not tensor.HasField("shape") or any(d.dim_value < 1 for d in tensor.shape.dim):
-            continue
-        shapes[value.name] = tuple(d.dim_value for d in tensor.shape.dim)
-        bits[value.name] = _bits(tensor.elem_type)
-    return shapes, bits
-
-
 def _channels_first(
-    nodes: Sequence[_Node], shapes: Mapping[str, Shape], constants: Mapping[str, Any]
+    nodes: Sequence[Node], shapes: Mapping[str, Shape], constants: Mapping[str, Any]
 ) -> frozenset[str]:
     """Return the tensors of the convolutional part, found by walking out from its operators."""
 
@@ -501,25 +443,10 @@ def _recorded(
     return recorded(graph, masks)
 
 
-def _constants(path: Path, model: "ModelProto") -> dict[str, NDArray[Any]]:
-    from onnx.numpy_helper import to_array
-
-    found = {}
-    for tensor in model.graph.initializer:
-        try:
-            found[tensor.name] = to_array(tensor)
-        except (LookupError, TypeError, ValueError) as error:
-            raise WorkloadError(
-                f"{path}: weight {tensor.name!r} of data type {tensor.data_type} and shape "
-                f"{tuple(tensor.dims)} cannot be read: {error}"
-            ) from None
-    return found
-
-
 def _translate(path: Path, model: "ModelProto") -> _Net:
-    nodes = _nodes(model)
-    shapes, bits = _facts(model)
-    constants = _constants(path, model)
+    nodes = read_nodes(model)
+    shapes, bits = read_facts(model)
+    constants = read_constants(path, model)
     net = _Net(
         path=path,
         shapes=shapes,

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from workloads.errors import WorkloadError
+from workloads.paths import absence
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, TensorProto
 
-__all__ = ["read_model", "static_model"]
+__all__ = ["outlined", "read_model", "static_model"]
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -27,6 +28,11 @@ MAX_FILE_BYTES: Final = (1 << 31) - 1  # protobuf's own limit
 MAX_TENSOR_ELEMENTS: Final = 1 << 40
 MAX_SHAPE_ELEMENTS: Final = 1 << 10  # constants that shape inference may have to read
 MAX_FOLDED_ELEMENTS: Final = 1 << 28  # constants that folding would build: 1 GiB of float32
+
+RUNTIME_OPERATORS: Final = frozenset(("SimplifiedLayerNormalization",))
+"""Operators that ONNX Runtime adds to the standard's own domain."""
+
+OUTLINED: Final = "a weight that was left out"
 
 IMAGE_CHANNELS: Final = (1, 3, 4)
 IMAGES_BY_NAME: Final = {"det": (640, 640), "rec": (48, 320), "cls": (48, 192)}
@@ -75,8 +81,8 @@ def _check_external(path: Path, tensor: "TensorProto") -> int:
     return target.stat().st_size
 
 
-def _check_tensors(path: Path, model: "ModelProto") -> bool:
-    """Check stored tensors before anything is allocated; return whether weights lie outside."""
+def _check_tensors(path: Path, model: "ModelProto") -> int:
+    """Check stored tensors before anything is allocated; return the bytes of files outside."""
     external: dict[str, int] = {}
     for tensor in _tensors(model):
         if any(size < 0 for size in tensor.dims) or math.prod(tensor.dims) > MAX_TENSOR_ELEMENTS:
@@ -87,12 +93,32 @@ def _check_tensors(path: Path, model: "ModelProto") -> bool:
         if tensor.data_location == tensor.EXTERNAL:
             location = next((e.value for e in tensor.external_data if e.key == "location"), "")
             external[location] = _check_external(path, tensor)
-    if sum(external.values()) > MAX_FILE_BYTES:
-        raise WorkloadError(
-            f"{path}: weights take {sum(external.values())} bytes; at most {MAX_FILE_BYTES} "
-            "bytes can be loaded"
-        )
-    return bool(external)
+    return sum(external.values())
+
+
+def _outline(model: "ModelProto") -> None:
+    """Make inputs of all weights that lie outside, settings of shapes aside."""
+    import onnx
+
+    kept = []
+    for tensor in model.graph.initializer:
+        if tensor.data_location != tensor.EXTERNAL or math.prod(tensor.dims) <= MAX_SHAPE_ELEMENTS:
+            kept.append(tensor)
+            continue
+        value = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+        value.doc_string = OUTLINED
+        model.graph.input.append(value)
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+
+
+def outlined(model: "ModelProto") -> dict[str, tuple[int, ...]]:
+    """Return the shapes of weights that `read_model` left out."""
+    return {
+        value.name: tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
+        for value in model.graph.input
+        if value.doc_string == OUTLINED
+    }
 
 
 def _check_text(path: Path, model: "ModelProto") -> None:
@@ -114,8 +140,8 @@ def _check_text(path: Path, model: "ModelProto") -> None:
 
 
 def _check_file(path: Path) -> None:
-    if not path.is_file():
-        raise WorkloadError(f"No such file: {path}")
+    if why := absence(path):
+        raise WorkloadError(f"File {str(path)!r} {why}")
     size = path.stat().st_size
     if not 0 < size <= MAX_FILE_BYTES:
         raise WorkloadError(
@@ -124,11 +150,12 @@ def _check_file(path: Path) -> None:
         )
 
 
-def read_model(path: Path) -> "ModelProto":
+def read_model(path: Path, *, outline: bool = False) -> "ModelProto":
     """Return the model in `path` with its weights.
 
-    Raises WorkloadError when the file is missing, empty, truncated or not ONNX, has no operator,
-    refers to weights outside its folder or claims absurd sizes.
+    With `outline`, weights outside that are too large to load are left out, their shapes kept as
+    inputs (`outlined`). Raises WorkloadError when the file is missing, empty, truncated or not
+    ONNX, has no operator, refers to weights outside its folder or claims absurd sizes.
     """
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
@@ -145,7 +172,14 @@ def read_model(path: Path) -> "ModelProto":
     _check_text(path, model)
     if not model.graph.node:
         raise WorkloadError(f"{path} holds no operators; an ONNX model with a graph is needed")
-    if _check_tensors(path, model):
+    outside = _check_tensors(path, model)
+    if outside > MAX_FILE_BYTES and not outline:
+        raise WorkloadError(
+            f"{path}: weights take {outside} bytes; at most {MAX_FILE_BYTES} bytes can be loaded"
+        )
+    if outside > MAX_FILE_BYTES:
+        _outline(model)
+    if outside:
         try:
             load_external_data_for_model(model, str(path.parent))
         except (OSError, ValueError, onnx.checker.ValidationError) as error:
@@ -377,6 +411,7 @@ def _foreign(model: "ModelProto") -> bool:
         not onnx.defs.has(node.op_type, "" if node.domain == "ai.onnx" else node.domain)
         and not node.domain.startswith("com.microsoft")
         and (node.domain, node.op_type) not in own
+        and node.op_type not in RUNTIME_OPERATORS
         for node in model.graph.node
     )
 

@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workloads.errors import WorkloadError
+from workloads.paths import absence
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-__all__ = ["model_inputs", "read_record", "run_model"]
+__all__ = ["model_inputs", "read_record", "run_model", "runtime_shapes"]
 
 Array = NDArray[Any]
 
@@ -77,8 +78,8 @@ def read_record(path: Path, model: "ModelProto") -> dict[str, Array]:
     inputs normalised by ImageNet's mean and deviation; whole-number inputs get its bytes. Every
     image of a batch is the same. Raises WorkloadError for a file that is missing or neither.
     """
-    if not path.is_file():
-        raise WorkloadError(f"No such file: {path}")
+    if why := absence(path):
+        raise WorkloadError(f"File {str(path)!r} {why}")
     wanted = model_inputs(model)
     if path.suffix.lower() in ARRAYS:
         return _arrays(path, list(wanted))
@@ -114,27 +115,50 @@ def run_model(
     Nothing is optimised, so that every tensor is the source's own. Raises WorkloadError when
     inputs do not fit the model or ONNX Runtime cannot run it.
     """
+    given = _checked(path, model, inputs)
+    asked = [name for name in dict.fromkeys(tensors) if name not in given]
+    try:
+        values = _session(model, asked).run(asked, given)
+    except Exception as error:  # noqa: BLE001  ONNX Runtime's errors share no base class
+        raise WorkloadError(f"{path}: ONNX Runtime cannot run the model: {error}") from None
+    return {**given, **dict(zip(asked, values, strict=True))}
+
+
+def runtime_shapes(
+    path: Path, model: "ModelProto", tensors: Sequence[str]
+) -> dict[str, tuple[int, ...]]:
+    """Return the shapes that ONNX Runtime infers of the named tensors, where it can.
+
+    It knows what its own operators do, which the standard's shape inference does not. Nothing is
+    run. Raises WorkloadError when ONNX Runtime refuses the model.
+    """
+    try:
+        found = {value.name: value.shape for value in _session(model, tensors).get_outputs()}
+    except Exception as error:  # noqa: BLE001  ONNX Runtime's errors share no base class
+        raise WorkloadError(f"{path}: ONNX Runtime refuses the model: {error}") from None
+    return {
+        name: tuple(shape)
+        for name, shape in found.items()
+        if all(isinstance(size, int) for size in shape)
+    }
+
+
+def _session(model: "ModelProto", tensors: Sequence[str]) -> Any:
+    """Return the model as it stands, ready to run, with the named tensors as its outputs."""
     import onnx
     import onnxruntime
 
-    given = _checked(path, model, inputs)
-    asked = [name for name in dict.fromkeys(tensors) if name not in given]
     observed = onnx.ModelProto()
     observed.CopyFrom(model)
     del observed.graph.output[:]
-    observed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in asked)
+    observed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in tensors)
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    try:
-        session = onnxruntime.InferenceSession(
-            observed.SerializeToString(),
-            options,
-            providers=["CPUExecutionProvider"],
-            enable_fallback=0,
-        )
-        values = session.run(asked, given)
-    except Exception as error:  # noqa: BLE001  ONNX Runtime's errors share no base class
-        raise WorkloadError(f"{path}: ONNX Runtime cannot run the model: {error}") from None
-    return {**given, **dict(zip(asked, values, strict=True))}
+    return onnxruntime.InferenceSession(
+        observed.SerializeToString(),
+        options,
+        providers=["CPUExecutionProvider"],
+        enable_fallback=0,
+    )

@@ -9,6 +9,7 @@ from typing import Final
 from workloads.builder import conv_gemm
 from workloads.errors import WorkloadError
 from workloads.graph import Gemm, Op, OpKind, TensorSpec, Window, WorkloadGraph
+from workloads.paths import absence
 from workloads.pruning import runs_dense
 from workloads.sparsity import Dense, NofM, Sparsity
 
@@ -48,8 +49,8 @@ class _Layer:
 
 def _rows(path: Path) -> Rows:
     """Return (line number, cells) of the lines that hold anything, the header included."""
-    if not path.is_file():
-        raise WorkloadError(f"No such file: {path}")
+    if why := absence(path):
+        raise WorkloadError(f"File {str(path)!r} {why}")
     if path.stat().st_size > MAX_BYTES:
         raise WorkloadError(
             f"{path} has {path.stat().st_size} bytes; a topology has at most {MAX_BYTES}"

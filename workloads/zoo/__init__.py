@@ -5,13 +5,13 @@ from collections.abc import Callable
 from typing import Final
 
 from workloads.graph import WorkloadGraph
-from workloads.zoo.decoder import llama2_7b, opt_6_7b
+from workloads.zoo.decoder import llama2_7b, llama3_8b, mistral_7b, opt_6_7b
 from workloads.zoo.encoder import bert_base, vit_b16
 from workloads.zoo.mobilenet import mobilenet_v1, mobilenet_v2
 from workloads.zoo.resnet import resnet9, resnet18, resnet50
 from workloads.zoo.vgg import vgg19
 
-__all__ = ["BATCH_NORMED", "ZOO", "build"]
+__all__ = ["BATCH_NORMED", "ZOO", "build", "check_size"]
 
 ZOO: Final[dict[str, Callable[..., WorkloadGraph]]] = {
     "resnet9": resnet9,
@@ -24,6 +24,8 @@ ZOO: Final[dict[str, Callable[..., WorkloadGraph]]] = {
     "bert-base": bert_base,
     "opt-6.7b": opt_6_7b,
     "llama2-7b": llama2_7b,
+    "llama3-8b": llama3_8b,
+    "mistral-7b": mistral_7b,
 }
 """Builders by name; their keyword arguments are the options of `build`."""
 
@@ -49,11 +51,15 @@ def build(name: str, **options: int | None) -> WorkloadGraph:
     for option, value in options.items():
         if option not in known:
             raise ValueError(f"{name} has no option {option!r}; known: {', '.join(known)}")
-        least = 0 if option in ("prefill", "decode") else 1
-        if value is None and known[option].default is None:
-            continue
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(
-                f"{name} option {option} must be a whole number of at least {least}, not {value!r}"
-            )
+        if value is not None or known[option].default is not None:
+            check_size(name, option, value)
     return ZOO[name](**options)
+
+
+def check_size(owner: str, option: str, value: object) -> None:
+    """Raise ValueError, naming the owner, for a size below 1; prefill and decode may be 0."""
+    least = 0 if option in ("prefill", "decode") else 1
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(
+            f"{owner} option {option} must be a whole number of at least {least}, not {value!r}"
+        )

@@ -1,0 +1,464 @@
+"""LD: addresses out, data back, weights through the dequantiser, every byte to its place."""
+
+from itertools import pairwise
+from typing import Any
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.lib import fifo, wiring
+from amaranth.lib.wiring import In, Out
+
+from rtl.dsp_chain.dequantiser import Dequantiser
+from rtl.dsp_machine import shapes
+from rtl.dsp_machine.reader import Reader
+from rtl.dsp_machine.sequencer import spread
+from rtl.dsp_machine.shapes import MODULES
+from rtl.machine import shapes as machine_shapes
+from rtl.unit import Unit, structured
+from simulator.arch.dsp_cells import CANDIDATES
+from simulator.arch.dsp_chain import INDEX_BITS, DspChain
+from simulator.dsp_isa.layout import Buffer
+from simulator.dsp_isa.layout import Module as Unit_
+
+__all__ = ["ChainWalk", "Loader", "Receiver", "WeightLoad", "rows_kept"]
+
+
+def rows_kept(tile: Any, row: Value) -> tuple[Value, Value]:
+    """Return log2(16 / N) of a row's N, and where the rows of this N end."""
+    step = Mux(
+        row < tile.end_16, 0, Mux(row < tile.end_8, 1, Mux(row < tile.end_4, 2, 3))
+    )  # fmt: skip
+    end = Mux(
+        row < tile.end_16,
+        tile.end_16,
+        Mux(row < tile.end_8, tile.end_8, Mux(row < tile.end_4, tile.end_4, tile.end_2)),
+    )
+    return step, end
+
+
+class ChainWalk(Unit):
+    """Walks the chains of a tile as memory has them: group after group, chain after chain.
+
+    `at` is the word of the matrix buffer, `chain` the chain, `last` the tile's last group. Every N
+    begins a pass of its own. `begin` starts at the first row, or with `sparse` at the first that
+    keeps fewer than 16.
+    """
+
+    def __init__(self, arch: DspChain) -> None:
+        self.arch = arch
+        super().__init__(
+            {
+                "begin": In(1),
+                "sparse": In(1),
+                "tile": In(shapes.tile()),
+                "groups": In(12),
+                "half": In(1),
+                "advance": In(1),
+                "at": Out(range(2 * shapes.half_words(arch))),
+                "chain": Out(range(arch.mv_columns)),
+                "last": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        """Build the walk."""
+        m = Module()
+        chains, half = self.arch.mv_columns, shapes.half_words(self.arch)
+        tile, groups = structured(shapes.tile(), "walked"), Signal(12)
+        row, group, base = Signal(shapes.ROW_BITS), Signal(12), Signal.like(self.at, name="base")
+        step, end = rows_kept(tile, row)
+        following = Signal(shapes.ROW_BITS)
+        wraps, pass_ends = Signal(), Signal()
+        dense_passes = (self.tile.end_16 + chains - 1) >> (chains - 1).bit_length()
+        m.d.comb += [
+            following.eq(row + (Const(1, shapes.ROW_BITS) << step)),
+            wraps.eq(group + 1 == groups),
+            pass_ends.eq((self.chain == chains - 1) | (following == end)),
+            self.last.eq(wraps & (following == tile.end_2)),
+            self.at.eq(base + group),
+        ]
+        with m.If(self.begin):
+            m.d.sync += [tile.eq(self.tile), groups.eq(self.groups), group.eq(0), self.chain.eq(0)]
+            m.d.sync += row.eq(Mux(self.sparse, self.tile.end_16, 0))
+            skipped = Mux(self.sparse, (dense_passes * self.groups)[: len(self.at)], 0)
+            m.d.sync += base.eq(Mux(self.half, half, 0) + skipped)
+        with m.Elif(self.advance):
+            m.d.sync += group.eq(Mux(wraps, 0, group + 1))
+            with m.If(wraps):
+                m.d.sync += [row.eq(following), self.chain.eq(Mux(pass_ends, 0, self.chain + 1))]
+                with m.If(pass_ends):
+                    m.d.sync += base.eq(base + groups)
+        return m
+
+
+class WeightLoad(Unit):
+    """Turns packed codes into int8 weights at their places.
+
+    Takes a tile's load with `begin` and the beats of its codes with `valid`, the last with `last`.
+    Words of four beats go through the dequantiser, a chain's weights of one group come out.
+
+    Latency: weights of a tile's last beat are written at most `DRAIN` cycles after it.
+    Back-pressure: none. A tile has codes of at least four beats, so loads never overtake.
+    """
+
+    def __init__(self, arch: DspChain) -> None:
+        self.arch = arch
+        super().__init__(
+            {
+                "begin": In(1),
+                "item": In(shapes.load()),
+                "valid": In(1),
+                "last": In(1),
+                "beat": In(machine_shapes.beat_bits(arch)),
+                "table_at": Out(shapes.LINES_BITS),
+                "table_row": Out(4),
+                "entry": In(shapes.row_entry()),
+                "write": Out(shapes.weight_write(arch)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        """Build the path."""
+        m = Module()
+        m.submodules.dequantiser = unit = Dequantiser(shapes.dequantiser(self.arch))
+        inward = self._waiting(m, "inward", self.begin, self.item.as_value())
+        accepted, opens = Signal(), self._words(m, unit)
+        m.d.comb += [
+            # A job without a word would hold the results of the one before.
+            unit.job.valid.eq(inward.r_rdy & opens),
+            accepted.eq(unit.job.valid & unit.job.ready),
+            inward.r_en.eq(accepted),
+        ]
+        item = structured(shapes.load(), "accepted_item")
+        m.d.comb += [
+            item.as_value().eq(inward.r_data),
+            unit.job.payload.bits.eq(item.bits),
+            unit.job.payload.beats.eq(self._beats(item)),
+            unit.job.payload.scale_beats.eq(item.groups),
+        ]
+        self._scales(m, unit, item, accepted)
+        self._weights(m, unit, item, accepted)
+        return m
+
+    def _waiting(self, m: Module, name: str, enable: Value, value: Value) -> Any:
+        queue = fifo.SyncFIFO(width=len(value), depth=shapes.LOADS)
+        m.submodules[name] = queue
+        m.d.comb += [queue.w_en.eq(enable), queue.w_data.eq(value)]
+        return queue
+
+    def _beats(self, item: Any) -> Value:
+        """Return the groups of all chains: a chain holds 16 / N rows."""
+        tile = item.tile
+        bounds = [0, tile.end_16, tile.end_8, tile.end_4, tile.end_2]
+        chains = sum(
+            (end - start)[: shapes.ROW_BITS] >> place
+            for place, (start, end) in enumerate(pairwise(bounds))
+        )
+        return chains * item.groups
+
+    def _words(self, m: Module, unit: Any) -> Signal:
+        """Gather beats to words of the dequantiser; returns whether a tile's first is offered."""
+        bits, width = machine_shapes.beat_bits(self.arch), len(unit.side.payload)
+        beats = width // bits
+        count, opens, first = Signal(range(beats)), Signal(), Signal(init=1)
+        gathered, word = Signal(width - bits), Signal(width)
+        complete = self.valid & (self.last | (count == beats - 1))
+        with m.If(self.valid):
+            m.d.sync += count.eq(Mux(complete, 0, count + 1))
+            for place in range(beats - 1):
+                with m.If(count == place):
+                    m.d.sync += gathered[place * bits : (place + 1) * bits].eq(self.beat)
+        with m.If(complete):
+            # What a tile's last word lacks is dropped by its job.
+            below = [gathered[: place * bits] for place in range(beats)]
+            for place in range(beats):
+                with m.If(count == place):
+                    m.d.sync += word.eq(Cat(below[place], self.beat))
+            m.d.sync += [unit.side.valid.eq(1), opens.eq(first), first.eq(self.last)]
+        with m.Elif(unit.side.ready):
+            m.d.sync += [unit.side.valid.eq(0), opens.eq(0)]
+        m.d.comb += unit.side.payload.eq(word)
+        return opens
+
+    def _scales(self, m: Module, unit: Any, item: Any, accepted: Value) -> None:
+        """Give every chain the scale of its first row."""
+        tile, row = structured(shapes.tile(), "scaled"), Signal(shapes.ROW_BITS, name="scale_row")
+        line = Signal(shapes.LINES_BITS, name="scale_line")
+        step, _ = rows_kept(tile, row)
+        m.d.comb += [
+            self.table_at.eq(line + (row >> 4)),
+            self.table_row.eq(row[:4]),
+            unit.top.valid.eq(1),
+            unit.top.payload.scale.eq(self.entry.scale),
+            unit.top.payload.shift.eq(self.entry.shift),
+        ]
+        with m.If(accepted):
+            m.d.sync += [tile.eq(item.tile), row.eq(0), line.eq(item.table)]
+        with m.Elif(unit.top.ready):
+            m.d.sync += row.eq(row + (Const(1, shapes.ROW_BITS) << step))
+
+    def _weights(self, m: Module, unit: Any, item: Any, accepted: Value) -> None:
+        """Write what leaves the dequantiser."""
+        outward = self._waiting(m, "outward", accepted, item.as_value())
+        m.submodules.walk = walk = ChainWalk(self.arch)
+        walks, there = Signal(), structured(shapes.load(), "leaving")
+        ends = unit.out.valid & walk.last
+        m.d.comb += [
+            there.as_value().eq(outward.r_data),
+            walk.begin.eq(outward.r_rdy & (~walks | ends)),
+            outward.r_en.eq(walk.begin),
+            walk.tile.eq(there.tile),
+            walk.groups.eq(there.groups),
+            walk.half.eq(there.half),
+            walk.advance.eq(unit.out.valid),
+            unit.out.ready.eq(1),
+            self.write.at.eq(walk.at),
+            self.write.weights.eq(Cat([unit.out.payload.as_value()] * self.arch.mv_columns)),
+        ]
+        with m.If(walk.begin):
+            m.d.sync += walks.eq(1)
+        with m.Elif(ends):
+            m.d.sync += walks.eq(0)
+        for chain in range(self.arch.mv_columns):
+            enable = Mux(unit.out.valid & (walk.chain == chain), (1 << CANDIDATES) - 1, 0)
+            m.d.comb += self.write.enable[CANDIDATES * chain :][:CANDIDATES].eq(enable)
+
+
+class Receiver(Unit):
+    """The data side of loads: takes beats as they come and writes them where they belong.
+
+    Loads come with `begun` in the order of their data. `given` are the tokens of a load, `DRAIN`
+    cycles after its last beat. Back-pressure: never. Reset: no load is under way.
+    """
+
+    def __init__(self, arch: DspChain) -> None:
+        self.arch = arch
+        super().__init__(
+            {
+                "begun": In(shapes.load()),
+                "begun_enable": In(1),
+                "room": Out(1),
+                "valid": In(1),
+                "data": In(machine_shapes.beat_bits(arch)),
+                "pending": Out(1),
+                "given": Out(len(MODULES)),
+                "out": Out(shapes.out_write(arch)),
+                "table_at": Out(shapes.LINES_BITS),
+                "table_enable": Out(16),
+                "weights": Out(shapes.weight_write(arch)),
+                "raw": Out(shapes.weight_write(arch)),
+                "indices": Out(shapes.index_write(arch)),
+                "scale_at": Out(shapes.LINES_BITS),
+                "scale_row": Out(4),
+                "entry": In(shapes.row_entry()),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        """Build the receiver."""
+        m = Module()
+        layout = shapes.load()
+        queue = m.submodules.queue = fifo.SyncFIFO(width=layout.size, depth=shapes.LOADS)
+        item, beat = structured(layout, "current"), Signal(shapes.COUNT_BITS)
+        last, first = Signal(), beat == 0
+        m.d.comb += [
+            queue.w_en.eq(self.begun_enable),
+            queue.w_data.eq(self.begun.as_value()),
+            self.room.eq(queue.w_rdy),
+            item.as_value().eq(queue.r_data),
+            last.eq(self.valid & (beat + 1 == item.beats)),
+            queue.r_en.eq(last),
+        ]
+        with m.If(self.valid):
+            m.d.sync += beat.eq(Mux(last, 0, beat + 1))
+        self._tokens(m, queue, item, last)
+        self._results(m, item, beat)
+        self._codes(m, item, beat)
+        self._indices(m, item, beat)
+        self._raw(m, item, beat, first)
+        return m
+
+    def _is(self, item: Any, buffer: Buffer) -> Value:
+        return self.valid & (item.buffer == buffer)
+
+    def _tokens(self, m: Module, queue: Any, item: Any, last: Value) -> None:
+        """Give tokens when what the last beat brought is surely in its place."""
+        line = [Signal(len(MODULES), name=f"given_{stage}") for stage in range(shapes.DRAIN)]
+        ends = [Signal(name=f"ends_{stage}") for stage in range(shapes.DRAIN)]
+        m.d.sync += line[0].eq(Mux(last, spread(Unit_.LD, item.releases), 0))
+        m.d.sync += ends[0].eq(last)
+        for stage in range(1, shapes.DRAIN):
+            m.d.sync += [line[stage].eq(line[stage - 1]), ends[stage].eq(ends[stage - 1])]
+        m.d.comb += [
+            self.given.eq(line[-1]),
+            self.pending.eq(queue.r_rdy | Cat(ends).any()),
+        ]
+
+    def _results(self, m: Module, item: Any, beat: Value) -> None:
+        """Widen int8 to results; entries of the row table go as they are."""
+        elements = shapes.beat_bytes(self.arch)
+        words = shapes.WORD_RESULTS // elements
+        bytes_ = [self.data[8 * i : 8 * i + 8].as_signed() for i in range(elements)]
+        wide = Cat((byte << item.shift)[:16] for byte in bytes_)
+        place = beat[: (words - 1).bit_length()]
+        enable = Mux(self._is(item, Buffer.OUT), (1 << elements) - 1, 0)
+        m.d.comb += [
+            self.out.at.eq((item.bank << shapes.WORD_SHIFT) + (beat >> len(place))),
+            self.out.results.eq(Cat([wide] * words)),
+            self.out.enable.eq(enable << (place * elements)),
+            self.table_at.eq(item.bank + (beat >> 4)),
+            self.table_enable.eq(self._is(item, Buffer.TABLE) << beat[:4]),
+        ]
+
+    def _codes(self, m: Module, item: Any, beat: Value) -> None:
+        m.submodules.codes = codes = WeightLoad(self.arch)
+        packed = (self.begun.buffer == Buffer.MATRIX) & (self.begun.bits != 0)
+        mine = self._is(item, Buffer.MATRIX) & (item.bits != 0) & (beat < item.values)
+        m.d.comb += [
+            codes.begin.eq(self.begun_enable & packed),
+            codes.item.eq(self.begun),
+            codes.valid.eq(mine),
+            codes.last.eq(beat + 1 == item.values),
+            codes.beat.eq(self.data),
+            codes.entry.eq(self.entry),
+            self.scale_at.eq(codes.table_at),
+            self.scale_row.eq(codes.table_row),
+            self.weights.eq(codes.write),
+        ]
+
+    def _indices(self, m: Module, item: Any, beat: Value) -> None:
+        """Write the indices behind the codes, a part of a chain's a beat."""
+        bits = machine_shapes.beat_bits(self.arch)
+        parts = CANDIDATES * INDEX_BITS // bits
+        m.submodules.index_walk = walk = ChainWalk(self.arch)
+        mine = self._is(item, Buffer.MATRIX) & (item.bits != 0) & (beat >= item.values)
+        part = Signal(range(parts))
+        ends = part == parts - 1
+        m.d.comb += [
+            walk.begin.eq(self._is(item, Buffer.MATRIX) & (item.bits != 0) & (beat == 0)),
+            walk.sparse.eq(1),
+            walk.tile.eq(item.tile),
+            walk.groups.eq(item.groups),
+            walk.half.eq(item.half),
+            walk.advance.eq(mine & ends),
+            self.indices.at.eq(walk.at),
+            self.indices.indices.eq(Cat([self.data] * (parts * self.arch.mv_columns))),
+        ]
+        with m.If(mine):
+            m.d.sync += part.eq(Mux(ends, 0, part + 1))
+        each = bits // INDEX_BITS
+        chosen = Mux(mine, (1 << each) - 1, 0) << (part * each)
+        for chain in range(self.arch.mv_columns):
+            enable = self.indices.enable[CANDIDATES * chain :][:CANDIDATES]
+            m.d.comb += enable.eq(Mux(walk.chain == chain, chosen, 0))
+
+    def _raw(self, m: Module, item: Any, beat: Value, first: Value) -> None:
+        """Write int8 as it is: rows of memory along the reduction, or turned across it."""
+        chains, each = self.arch.mv_columns, shapes.beat_bytes(self.arch)
+        mine = self._is(item, Buffer.MATRIX) & (item.bits == 0)
+        parts = CANDIDATES // each
+        base = Mux(item.half, shapes.half_words(self.arch), 0)
+        part, column, at = Signal(range(parts)), Signal(range(chains)), Signal.like(self.raw.at)
+        group, across = Signal(12), Signal(12)
+        candidate = Signal(range(CANDIDATES))
+        row_ends = across + 1 == (item.tile.end_2 >> (chains - 1).bit_length())
+        passed = Signal.like(self.raw.at)
+        place = Mux(item.turned, passed + group, at)
+        m.d.comb += [
+            self.raw.at.eq(base + place),
+            self.raw.weights.eq(
+                Mux(item.turned, self._turned(), Cat([self.data] * (parts * chains)))
+            ),
+        ]
+        ends = part == parts - 1
+        group_ends = group + 1 == item.groups
+        with m.If(mine & item.turned):
+            m.d.sync += [
+                across.eq(Mux(row_ends, 0, across + 1)),
+                passed.eq(Mux(row_ends, 0, passed + item.groups)),
+            ]
+            with m.If(row_ends):
+                m.d.sync += candidate.eq(candidate + 1)
+                m.d.sync += group.eq(group + (candidate == CANDIDATES - 1))
+        with m.If(mine & ~item.turned):
+            m.d.sync += part.eq(Mux(ends, 0, part + 1))
+            with m.If(ends):
+                m.d.sync += group.eq(Mux(group_ends, 0, group + 1))
+                # A pass has a word for every group, and every chain's column in each.
+                pass_ends = group_ends & (column == chains - 1)
+                m.d.sync += at.eq(Mux(group_ends & ~pass_ends, at - item.groups + 1, at + 1))
+                with m.If(group_ends):
+                    m.d.sync += column.eq(column + 1)
+        with m.If(self.valid & (beat + 1 == item.beats)):
+            m.d.sync += [
+                signal.eq(0) for signal in (part, column, at, group, across, candidate, passed)
+            ]
+        along = Mux(mine & ~item.turned, (1 << each) - 1, 0) << (part * each)
+        for chain in range(chains):
+            enable = self.raw.enable[CANDIDATES * chain :][:CANDIDATES]
+            turned = Mux(mine & item.turned, 1, 0) << candidate
+            m.d.comb += enable.eq(turned | Mux(column == chain, along, 0))
+
+    def _turned(self) -> Value:
+        """Return a word with a byte of the beat for every chain, whatever the candidate."""
+        each = [self.data[8 * i : 8 * i + 8] for i in range(self.arch.mv_columns)]
+        return Cat(Cat([byte] * CANDIDATES) for byte in each)
+
+
+class Loader(Unit):
+    """The LD module: starts a load with `go`, and remembers the tile that a half buffer holds.
+
+    Latency: tokens come `hbm.latency_cycles` after a load's last turn with a memory that answers
+    `OVERHEAD` cycles sooner. Throughput: a beat a cycle, loads without a gap. Reset: idle.
+    """
+
+    def __init__(self, arch: DspChain) -> None:
+        self.arch = arch
+        super().__init__(
+            {
+                "go": In(1),
+                "item": In(shapes.instruction(Unit_.LD)),
+                "base": In(shapes.LINE_BITS),
+                "free": Out(1),
+                "busy": Out(1),
+                "begun": Out(shapes.load()),
+                "begun_enable": Out(1),
+                "room": In(1),
+                "ar": Out(shapes.stream_of(machine_shapes.read_address())),
+                "tile_0": Out(shapes.tile()),
+                "tile_1": Out(shapes.tile()),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        """Build the module."""
+        m = Module()
+        m.submodules.reader = reader = Reader(self.arch)
+        wiring.connect(m, wiring.flipped(self.ar), reader.ar)
+        item, begun, half = self.item, self.begun, Signal()
+        size = (shapes.beat_bytes(self.arch) - 1).bit_length()
+        line = (shapes.line_beats(self.arch) - 1).bit_length()
+        fills = item.buffer == Buffer.MATRIX
+        dense = item.rows - item.rows_8 - item.rows_4 - item.rows_2
+        m.d.comb += [
+            reader.go.eq(self.go),
+            reader.start.eq((self.base + item.address) << line),
+            reader.beats.eq(item.bytes >> size),
+            self.free.eq(reader.free & self.room),
+            self.busy.eq(reader.busy),
+            self.begun_enable.eq(self.go),
+            begun.beats.eq(item.bytes >> size),
+            begun.values.eq((item.bytes - item.metadata) >> size),
+            begun.half.eq(half),
+            begun.tile.end_16.eq(dense),
+            begun.tile.end_8.eq(begun.tile.end_16 + item.rows_8),
+            begun.tile.end_4.eq(begun.tile.end_8 + item.rows_4),
+            begun.tile.end_2.eq(item.rows),
+        ]
+        for name in ("buffer", "bank", "shift", "bits", "turned", "groups", "table", "releases"):
+            m.d.comb += begun[name].eq(getattr(item, name))
+        with m.If(self.go & fills):
+            m.d.sync += half.eq(~half)
+            for which, tile in enumerate((self.tile_0, self.tile_1)):
+                with m.If(half == which):
+                    m.d.sync += tile.eq(begun.tile)
+        return m

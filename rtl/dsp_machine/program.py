@@ -1,0 +1,74 @@
+"""What a program must be for the core to run it, told before it runs."""
+
+from collections.abc import Sequence
+
+from rtl.dsp_machine import shapes
+from simulator.arch.dsp_chain import DspChain
+from simulator.dsp_isa.layout import LINE_BYTES, LINE_ELEMENTS, Buffer, Instruction, Module
+
+__all__ = ["check_program"]
+
+
+def check_program(arch: DspChain, program: Sequence[Instruction]) -> None:
+    """Raise ValueError, naming the instruction, for one that the core has no hardware for."""
+    gives: dict[Module, bool] = {}
+    for number, item in enumerate(program):
+        problem = _problem(arch, item)
+        if item.module is Module.ST:
+            linked = bool(item.get("link"))
+            mixed = [m for m in item.releases if gives.setdefault(m, linked) != linked]
+            problem = problem or (f"tokens for {mixed[0]} from link and memory" if mixed else None)
+        if problem:
+            raise ValueError(f"The RTL machine runs no {item.module} with {problem} ({number})")
+
+
+def _problem(arch: DspChain, item: Instruction) -> str | None:
+    match item.module:
+        case Module.LD:
+            return _load_problem(arch, item)
+        case Module.ST:
+            return _store_problem(arch, item)
+        case Module.MV:
+            if item.get("accumulate") or not item.get("emit"):
+                return "a reduction in parts"
+            if item.get("groups") * item.get("passes") > shapes.half_words(arch):
+                return "more than half the buffer holds"
+            return None if item.get("groups") * item.get("passes") else "no passes"
+        case Module.MISC:
+            return None if item.get("rows") * item.get("groups") else "no rows"
+        case Module.MM:
+            return "tiles of tokens"
+        case Module.SYS:
+            return None
+
+
+def _load_problem(arch: DspChain, item: Instruction) -> str | None:
+    size, beat = item.get("bytes"), shapes.beat_bytes(arch)
+    if not size or size % beat or item.get("metadata") % beat:
+        return f"{size} B, {item.get('metadata')} of them indices: beats have {beat}"
+    match item.get("buffer"):
+        case Buffer.OUT:
+            fits = item.get("bank") * LINE_ELEMENTS + size <= _results(arch)
+            return None if fits else "a line that the out buffer does not have"
+        case Buffer.TABLE:
+            lines = item.get("bank") + -(-size // LINE_BYTES)
+            return None if lines <= shapes.TABLE_LINES else "a line that the row table has not"
+        case Buffer.MATRIX:
+            rows = [item.get(name) for name in ("rows", "rows_8", "rows_4", "rows_2")]
+            portions = any(count % shapes.WORD_RESULTS for count in rows)
+            return f"rows in other portions than sixteens ({rows})" if portions else None
+        case buffer:
+            return f"buffer {buffer}"
+
+
+def _store_problem(arch: DspChain, item: Instruction) -> str | None:
+    size = item.get("bytes")
+    step = shapes.WORD_RESULTS if item.get("link") else shapes.beat_bytes(arch)
+    if not size or size % step:
+        return f"{size} B instead of a multiple of {step}"
+    fits = item.get("bank") * LINE_ELEMENTS + size <= _results(arch)
+    return None if fits else "a line that the out buffer does not have"
+
+
+def _results(arch: DspChain) -> int:
+    return shapes.out_words(arch) * shapes.WORD_RESULTS

@@ -1,0 +1,131 @@
+"""MISC: rows of the out buffer through the special-function unit."""
+
+from typing import Any, Final
+
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
+from amaranth.lib.wiring import In, Out
+
+from rtl.dsp_chain.special import Special
+from rtl.dsp_machine import shapes
+from rtl.dsp_machine.sequencer import spread
+from rtl.dsp_machine.shapes import MODULES
+from rtl.unit import Unit, structured
+from simulator.arch.dsp_cells import CANDIDATES
+from simulator.arch.dsp_chain import DspChain
+from simulator.arch.special import FRACTION_BITS, SpecialOp
+from simulator.dsp_isa.layout import NORM_EPSILON, MiscOp
+from simulator.dsp_isa.layout import Module as Unit_
+
+__all__ = ["RowUnit"]
+
+NORMS: Final = (MiscOp.LAYERNORM, MiscOp.RMSNORM)
+CODES: Final = tuple(SpecialOp[op.name].value for op in sorted(MiscOp))
+
+
+class RowUnit(Unit):
+    """The MISC module: a group of a row a cycle, statistics first where an operation needs them.
+
+    `length` is the tokens attended to: its last group is what softmax looks at of its own.
+    Latency: `DspChain.misc_pipeline_cycles` from a group's turn to its results written.
+    Throughput: one instruction at a time. Back-pressure: none. Reset: idle.
+    """
+
+    def __init__(self, arch: DspChain, *, part_module: str | None = None) -> None:
+        self.arch, self.part_module = arch, part_module
+        word = shapes.WORD_RESULTS * 16
+        super().__init__(
+            {
+                "go": In(1),
+                "item": In(shapes.instruction(Unit_.MISC)),
+                "length": In(shapes.COUNT_BITS),
+                "free": Out(1),
+                "busy": Out(1),
+                "given": Out(len(MODULES)),
+                "a_at": Out(shapes.OUT_BITS),
+                "a": In(word),
+                "b_at": Out(shapes.OUT_BITS),
+                "b": In(word),
+                "write": Out(shapes.out_write(arch)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        """Build the module."""
+        m = Module()
+        m.submodules.unit = unit = Special(shapes.special(self.arch), part_module=self.part_module)
+        self._held = held = structured(shapes.instruction(Unit_.MISC), "held")
+        left, last = Signal(30), Signal()
+        self._job(m, unit)
+        self._operands(m, unit)
+        m.d.comb += [
+            last.eq(self.busy & unit.out.valid & (left == 1)),
+            self.free.eq(~self.busy | last),
+            self.given.eq(Mux(last, spread(Unit_.MISC, held.releases), 0)),
+        ]
+        written = Signal(shapes.OUT_BITS)
+        m.d.comb += [
+            unit.out.ready.eq(1),
+            self.write.at.eq((held.out << shapes.WORD_SHIFT) + written),
+            self.write.results.eq(unit.out.payload.as_value()),
+            self.write.enable.eq(Mux(unit.out.valid, (1 << shapes.WORD_RESULTS) - 1, 0)),
+        ]
+        with m.If(self.go):
+            m.d.sync += [
+                self.busy.eq(1),
+                held.eq(self.item),
+                written.eq(0),
+                left.eq(self.item.rows * self.item.groups),
+            ]
+        with m.Elif(unit.out.valid):
+            m.d.sync += [self.busy.eq(~last), written.eq(written + 1), left.eq(left - 1)]
+        return m
+
+    def _job(self, m: Module, unit: Any) -> None:
+        """Tell the unit what to do; rows are whole groups, but softmax's."""
+        item, job = self.item, unit.job.payload
+        tail = ((self.length - 1) & (CANDIDATES - 1)) + 1
+        soft = item.op == MiscOp.SOFTMAX
+        ends = Mux(soft, tail, CANDIDATES)
+        length = Signal(job.length.shape())
+        codes: Any = Array(Const(code, 3) for code in CODES)
+        m.d.comb += [
+            unit.job.valid.eq(self.go),
+            job.op.as_value().eq(codes[item.op]),
+            length.eq((item.groups - 1) * CANDIDATES + ends),
+            job.length.eq(length),
+            job.beats.eq(item.groups),
+            job.tail.eq(ends),
+            job.rows.eq(item.rows),
+            job.floor.eq(length * length * NORM_EPSILON),
+        ]
+
+    def _operands(self, m: Module, unit: Any) -> None:
+        """Bring a's groups, twice where they are read twice, and b's beside the results'."""
+        held = self._held
+        two = Signal()
+        m.d.comb += two.eq(
+            (held.op == MiscOp.SOFTMAX) | Cat(held.op == norm for norm in NORMS).any()
+        )
+        group, row, again = Signal(14), Signal(shapes.OUT_BITS), Signal()
+        ends = group + 1 == held.groups
+        mask = Mux(held.turn == 0, 0, (Const(1, 16) << held.turn) >> 1)
+        with m.If(self.go):
+            m.d.sync += [group.eq(0), row.eq(0), again.eq(0)]
+        with m.Elif(unit.side.ready):
+            m.d.sync += group.eq(Mux(ends, 0, group + 1))
+            with m.If(ends):
+                m.d.sync += again.eq(two & ~again)
+                with m.If(~two | again):
+                    m.d.sync += row.eq(row + held.groups)
+        m.d.comb += [
+            self.a_at.eq((held.a << shapes.WORD_SHIFT) + row + (group ^ mask)),
+            self.b_at.eq((held.b << shapes.WORD_SHIFT) + Mux(held.repeat, 0, row) + group),
+            unit.side.valid.eq(1),
+            unit.side.payload.as_value().eq(self.a),
+            unit.top.valid.eq(1),
+        ]
+        norm = Cat(held.op == each for each in NORMS).any()
+        for place in range(CANDIDATES):
+            other = self.b[16 * place : 16 * place + 16].as_signed()
+            pair = unit.top.payload[place]
+            m.d.comb += pair[0].eq(Mux(norm, 1 << FRACTION_BITS, other))

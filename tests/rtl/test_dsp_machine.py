@@ -1,0 +1,83 @@
+"""What the DSP core and its programs are refused for, by name."""
+
+import json
+
+import pytest
+
+from rtl.dsp_machine import check_dsp_machine
+from rtl.dsp_machine.program import check_program
+from rtl.export import export_machine, machine_name
+from simulator.arch.load import load_arch
+from simulator.dsp_isa import assemble
+
+pytestmark = pytest.mark.rtl
+
+ARCH = load_arch("flightllm-tiny")
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"cores": 2, "hbm": {"channels": 2}}, "cores must be 1, not 2"),
+        ({"hbm": {"bandwidth_bytes_per_s": 1_800_000_000}}, "one channel of 4 bytes a cycle"),
+        ({"hbm": {"cross_channel_percent": 50}}, "one channel of 4 bytes a cycle"),
+        ({"hbm": {"latency_cycles": 6}}, "latency_cycles must be at least 7, .* not 6"),
+        ({"mv_columns": 8}, "mv_columns must be 4, .* not 8"),
+        ({"misc_lanes": 8}, "misc_lanes must be 16, not 8"),
+        ({"link_bytes_per_cycle": 64}, "link_bytes_per_cycle must be 16, not 64"),
+        ({"pipeline_cycles": 4}, "pipeline_cycles must be 7, .* not 4"),
+        ({"misc_pipeline_cycles": 12}, "misc_pipeline_cycles must be 6, .* not 12"),
+    ],
+)
+def test_a_core_that_cannot_be_built_is_refused_by_parameter(change, sentence):
+    """The machine's parameters are the hardware's, or an error."""
+    with pytest.raises(ValueError, match=f"The RTL machine: .*{sentence}"):
+        check_dsp_machine(load_arch("flightllm-tiny", **change))
+
+
+GOOD = "SYS\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("MM groups=1 passes=1", r"MM with tiles of tokens \(1\)"),
+        ("MV groups=1 passes=1 accumulate=1 emit=1", r"MV with a reduction in parts \(1\)"),
+        ("MV groups=1 passes=1", r"MV with a reduction in parts \(1\)"),
+        ("MV groups=16 passes=33 emit=1", r"MV with more than half the buffer holds"),
+        ("MV emit=1", "MV with no passes"),
+        ("MISC rows=1", "MISC with no rows"),
+        ("LD buffer=3 bytes=6", "LD with 6 B, 0 of them indices: beats have 4"),
+        ("LD buffer=3", "LD with 0 B"),
+        ("LD buffer=3 bank=127 bytes=68", "a line that the out buffer does not have"),
+        ("LD buffer=4 bank=255 bytes=68", "a line that the row table has not"),
+        ("LD buffer=2 bytes=64 rows=8", r"rows in other portions than sixteens \(\[8, 0, 0, 0\]\)"),
+        ("LD buffer=1 bytes=64", "LD with buffer 1"),
+        ("ST bytes=6", "ST with 6 B instead of a multiple of 4"),
+        ("ST link=1 bytes=8", "ST with 8 B instead of a multiple of 16"),
+        ("ST bank=128 bytes=4", "a line that the out buffer does not have"),
+        (
+            "ST bytes=4 release=LD\nST link=1 bytes=16 release=LD",
+            r"ST with tokens for LD from link and memory \(2\)",
+        ),
+    ],
+)
+def test_a_program_that_the_core_has_no_hardware_for_is_refused_by_instruction(line, sentence):
+    """Module, what it lacks, and the number of the instruction."""
+    with pytest.raises(ValueError, match=f"The RTL machine runs no .*{sentence}"):
+        check_program(ARCH, assemble(f"{GOOD}{line}\n"))
+
+
+def test_the_core_is_exported_as_two_axi4_masters(tmp_path):
+    """Data by `m_axi_*`, the program by `p_axi_*`, only read; each part once."""
+    paths = export_machine(ARCH, tmp_path)
+    text = paths.verilog.read_text()
+    ports = json.loads(paths.parameters.read_text())["ports"]
+    assert paths.module == machine_name(ARCH) == f"dsp_machine_{ARCH.digest()[:12]}"
+    assert f'sparseloom_digest = "{ARCH.digest()}"' in text
+    assert ports["m_axi_awvalid"] == {"direction": "output", "bits": 1}
+    assert ports["m_axi_wdata"] == {"direction": "output", "bits": 32}
+    assert ports["p_axi_araddr"] == {"direction": "output", "bits": 32}
+    assert ports["p_axi_rdata"] == {"direction": "input", "bits": 32}
+    assert not any(name.startswith(("p_axi_aw", "p_axi_w", "p_axi_b")) for name in ports)
+    assert text.count("\nmodule vpu_") == text.count("\nmodule special_lane_") == 1
