@@ -93,6 +93,16 @@ struct Writes {
     }
 };
 
+struct Offer {
+    bool open = false; uint64_t kept = 0;
+    bool broken(bool valid, bool ready, uint64_t payload) {
+        bool changed = open && (!valid || payload != kept);
+        open = valid && !ready;
+        kept = payload;
+        return changed;
+    }
+};
+
 static void clock_once(Vtop *top) {
     top->clk = 0;
     top->eval();
@@ -116,6 +126,8 @@ extern "C" uint64_t run(const uint32_t *settings, size_t count, uint8_t *memory,
     Reads data{memory, size, $latency, {seed}}, program{code, code_size, 1, {seed ? seed + 1 : 0}};
     Writes writes{memory, size, $answer, {seed ? seed + 2 : 0}};
     top->start = 1;
+    Offer ar, fetch, aw, w;
+    bool broken = false;
     uint64_t now = 0;
     do {
         data.offer(now);
@@ -134,6 +146,15 @@ extern "C" uint64_t run(const uint32_t *settings, size_t count, uint8_t *memory,
         top->m_axi_bvalid = writes.b_valid;
         top->clk = 0;
         top->eval();
+        broken |= ar.broken(top->m_axi_arvalid, data.ready,
+                            top->m_axi_araddr | (uint64_t)top->m_axi_arlen << 32);
+        broken |= fetch.broken(top->p_axi_arvalid, program.ready,
+                               top->p_axi_araddr | (uint64_t)top->p_axi_arlen << 32);
+        broken |= aw.broken(top->m_axi_awvalid, writes.aw_ready,
+                            top->m_axi_awaddr | (uint64_t)top->m_axi_awlen << 32);
+        broken |= w.broken(top->m_axi_wvalid, writes.w_ready,
+                           top->m_axi_wdata | (uint64_t)top->m_axi_wlast << 32);
+        broken |= !top->m_axi_rready || !top->p_axi_rready || !top->m_axi_bready;
         data.take(now, top->m_axi_arvalid, top->m_axi_araddr, top->m_axi_arlen);
         program.take(now, top->p_axi_arvalid, top->p_axi_araddr, top->p_axi_arlen);
         writes.take(now, top->m_axi_awvalid, top->m_axi_awaddr, top->m_axi_wvalid,
@@ -145,6 +166,7 @@ extern "C" uint64_t run(const uint32_t *settings, size_t count, uint8_t *memory,
     seen[0] = top->done;
     seen[1] = top->stuck;
     seen[2] = data.outside || program.outside || writes.outside;
+    seen[3] = broken;
 $busy
     for (size_t at = 0; at < words; at++) {
         top->out_at = at;
@@ -193,12 +215,13 @@ class DspModel:
 
         With a `pause_seed` all channels of both buses pause at random. Raises ValueError for a
         program that deadlocks, in the words of `execute`, and for one that the core cannot run;
-        RuntimeError if the machine leaves its memory or is not done after `limit` cycles.
+        RuntimeError if the machine leaves its memory, breaks AXI4's handshakes or is not done
+        after `limit` cycles.
         """
         check_program(self.arch, decode(words))
         settings = np.array(_settings(registers, tokens or {}, words.size), np.uint32)
         after, code = memory.copy(), words.astype("<u4").view(np.uint8).copy()
-        busy, seen = np.zeros(3 * len(MODULES), np.uint64), np.zeros(3, np.uint64)
+        busy, seen = np.zeros(3 * len(MODULES), np.uint64), np.zeros(4, np.uint64)
         out = np.zeros((shapes.out_words(self.arch), shapes.WORD_RESULTS), np.uint16)
         run = self.library.run
         run.restype = ctypes.c_uint64
@@ -215,15 +238,17 @@ class DspModel:
             *(pointer(array.ctypes.data) for array in (busy, seen, out)),
             size(len(out)),
         )
-        done, stuck, outside = map(int, seen)
+        done, stuck, outside, broken = map(bool, seen)
         if stuck:
             raise ValueError(_deadlock(busy))
-        if outside or not done:
-            raise RuntimeError(
-                "The machine left its memory"
-                if outside
-                else f"The machine is not done after {limit} cycles"
-            )
+        wrong = {
+            "left its memory": outside,
+            "took back what it offered on a bus, or did not take what it must": broken,
+            f"is not done after {limit} cycles": not done,
+        }
+        for what, found in wrong.items():
+            if found:
+                raise RuntimeError(f"The machine {what}")
         return DspOutcome(
             memory=after,
             out=out.view(np.int16).ravel(),

@@ -1,8 +1,9 @@
 """What a program must be for the core to run it, told before it runs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rtl.dsp_machine import shapes
+from simulator.arch.dsp_cells import CANDIDATES
 from simulator.arch.dsp_chain import DspChain
 from simulator.dsp_isa.layout import LINE_BYTES, LINE_ELEMENTS, Buffer, Instruction, Module
 
@@ -31,11 +32,13 @@ def _problem(arch: DspChain, item: Instruction) -> str | None:
         case Module.MV:
             if item.get("accumulate") or not item.get("emit"):
                 return "a reduction in parts"
-            if item.get("groups") * item.get("passes") > shapes.half_words(arch):
-                return "more than half the buffer holds"
-            return None if item.get("groups") * item.get("passes") else "no passes"
+            words = item.get("groups") * item.get("passes")
+            if not 0 < words <= shapes.half_words(arch):
+                return f"{words} passes: half the buffer holds 1 to {shapes.half_words(arch)}"
+            return _beyond(arch, item, {"vector": CANDIDATES * item.get("groups"), "out": 1})
         case Module.MISC:
-            return None if item.get("rows") * item.get("groups") else "no rows"
+            size = CANDIDATES * item.get("rows") * item.get("groups")
+            return _beyond(arch, item, dict.fromkeys(("a", "out"), size)) if size else "no rows"
         case Module.MM:
             return "tiles of tokens"
         case Module.SYS:
@@ -48,8 +51,7 @@ def _load_problem(arch: DspChain, item: Instruction) -> str | None:
         return f"{size} B, {item.get('metadata')} of them indices: beats have {beat}"
     match item.get("buffer"):
         case Buffer.OUT:
-            fits = item.get("bank") * LINE_ELEMENTS + size <= _results(arch)
-            return None if fits else "a line that the out buffer does not have"
+            return _beyond(arch, item, {"bank": size})
         case Buffer.TABLE:
             lines = item.get("bank") + -(-size // LINE_BYTES)
             return None if lines <= shapes.TABLE_LINES else "a line that the row table has not"
@@ -66,9 +68,14 @@ def _store_problem(arch: DspChain, item: Instruction) -> str | None:
     step = shapes.WORD_RESULTS if item.get("link") else shapes.beat_bytes(arch)
     if not size or size % step:
         return f"{size} B instead of a multiple of {step}"
-    fits = item.get("bank") * LINE_ELEMENTS + size <= _results(arch)
-    return None if fits else "a line that the out buffer does not have"
+    linked = {"address": size} if item.get("link") else {}
+    return _beyond(arch, item, {"bank": size} | linked)
 
 
-def _results(arch: DspChain) -> int:
-    return shapes.out_words(arch) * shapes.WORD_RESULTS
+def _beyond(arch: DspChain, item: Instruction, sizes: Mapping[str, int]) -> str | None:
+    """Return what is wrong if a vector does not end inside the out buffer."""
+    held = shapes.out_words(arch) * shapes.WORD_RESULTS
+    for name, size in sizes.items():
+        if item.get(name) * LINE_ELEMENTS + size > held:
+            return f"{name} beyond the {held} results of the out buffer"
+    return None

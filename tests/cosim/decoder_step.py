@@ -13,20 +13,22 @@ from simulator.units.special import rmsnorm, silu, softmax
 from workloads.sparsity import NofM
 from workloads.zoo.decoder import decoder
 
-HIDDEN, VOCABULARY, WIDTH, HEADS, SIZE = 256, 128, 128, 2, 64
-
-MIXED = NofM((16,) * 64 + (8,) * 32 + (4,) * 16 + (2,) * 16, 16)
-"""Rows of every N in one weight."""
+HIDDEN, VOCABULARY, SIZE = 256, 128, 64
 
 
-def graph(past, layers=1, kv_heads=HEADS):
+def mixed(rows):
+    """Return rows of every N in one weight."""
+    return NofM(tuple(np.repeat([16, 8, 4, 2], np.array([4, 2, 1, 1]) * rows // 8).tolist()), 16)
+
+
+def graph(past, layers=1, heads=2, kv_heads=2):
     """Return a decoder that decodes one token behind `past`; q, k and down are sparse."""
     net = decoder(
         "tiny",
         "llama2-7b",
         layers=layers,
-        width=WIDTH,
-        heads=HEADS,
+        width=heads * SIZE,
+        heads=heads,
         kv_heads=kv_heads,
         hidden=HIDDEN,
         vocabulary=VOCABULARY,
@@ -36,7 +38,7 @@ def graph(past, layers=1, kv_heads=HEADS):
     tensors = dict(net.tensors)
     for name, spec in net.tensors.items():
         if any(part in name for part in ("q_proj", "o_proj")) and spec.parameter:
-            tensors[name] = replace(spec, sparsity=MIXED)
+            tensors[name] = replace(spec, sparsity=mixed(heads * SIZE))
         elif "gate_proj" in name or "up_proj" in name:
             tensors[name] = replace(spec, sparsity=NofM(8, 16)) if spec.parameter else spec
     return replace(net, tensors=tensors)
@@ -75,10 +77,10 @@ def rotation(position):
     return tuple(np.clip(np.rint(x * 128), -128, 127).astype(np.int8) for x in (cosines, sines))
 
 
-def prepare(arch, past=9, layers=1, seed=1, kv_heads=HEADS):
+def prepare(arch, past=9, layers=1, seed=1, heads=2, kv_heads=2):
     """Compile a decode step behind `past` tokens and draw its operands."""
     rng = np.random.default_rng(seed)
-    net = graph(past, layers, kv_heads)
+    net = graph(past, layers, heads, kv_heads)
     model = compile_model(decoder_of(net), arch)
     program = model.program("decode", past + 1)
     floats = draw_weights(net, rng)
@@ -92,7 +94,7 @@ def prepare(arch, past=9, layers=1, seed=1, kv_heads=HEADS):
     cosines, sines = rotation(past)
     shape = (layers, kv_heads, past, SIZE)
     step = Step(
-        token=rng.integers(-60, 60, WIDTH).astype(np.int8),
+        token=rng.integers(-60, 60, heads * SIZE).astype(np.int8),
         keys=rng.integers(-40, 40, shape).astype(np.int8),
         values=rng.integers(-40, 40, shape).astype(np.int8),
         cosines=cosines,
@@ -177,7 +179,7 @@ def plain_step(prepared):
                 np.concatenate([step.keys[layer, own], k[own : own + 1]]),
                 np.concatenate([step.values[layer, own], v[own : own + 1]]),
             )
-            for h, own in enumerate(np.arange(HEADS) * len(k) // HEADS)
+            for h, own in enumerate(np.arange(len(q)) * len(k) // len(q))
         ]
         x = wide(
             linear(rows[f"{at}.self_attn.o_proj"], sent(np.concatenate(heads))).astype(int) + x
@@ -216,9 +218,9 @@ def step_in_floats(prepared):
         at = f"model.layers.{layer}"
         y = scaled(x)
         q, k, v = (apply(f"{at}.self_attn.{name}_proj", y) for name in "qkv")
-        q, k, v = turn(q), turn(k), v.reshape(HEADS, SIZE)
+        q, k, v = turn(q), turn(k), v.reshape(-1, SIZE)
         heads = []
-        for h in range(HEADS):
+        for h in range(len(q)):
             keys = np.concatenate([step.keys[layer, h] / 16, k[h : h + 1]])
             values = np.concatenate([step.values[layer, h] / 16, v[h : h + 1]])
             scores = keys @ q[h] / np.sqrt(SIZE)

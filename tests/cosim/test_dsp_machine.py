@@ -8,7 +8,7 @@ from decoder_step import flat, prepare
 
 from rtl.cosim.dsp_machine import build_dsp
 from simulator.arch.load import load_arch
-from simulator.dsp_isa import Module, assemble, encode, execute, run_values
+from simulator.dsp_isa import Module, Registers, assemble, encode, execute, run_values
 from simulator.dsp_isa.layout import LINE_ELEMENTS
 
 pytestmark = pytest.mark.rtl
@@ -71,6 +71,11 @@ def test_queries_that_share_keys_are_exact(model):
     assert_values(step, run(model, step, pause_seed=4))
 
 
+def test_four_heads_and_two_tiles_of_rows_are_exact(model):
+    """Heads between the first and the last are a loop of the compiler's; so are tiles."""
+    assert_exact(model, prepare(ARCH, heads=4, kv_heads=4))
+
+
 def test_pauses_on_every_channel_cost_cycles_alone(model, step):
     """Instructions, loads, stores and answers come late in any order: no bit changes."""
     free = run(model, step)
@@ -86,6 +91,75 @@ def test_results_depend_on_the_values(model, step):
     ran, first = assert_exact(model, other), run(model, step)
     assert ran.cycles == first.cycles
     assert (ran.out != first.out).any()
+
+
+def random_tile(rng, least=False):
+    """Return fields of an LD and bytes of its tile: rows of any N, distinct indices, any codes."""
+    rows = {n: 16 * int(rng.integers(0, 3)) for n in (16, 8, 4, 2)}
+    rows = {16: 16, 8: 0, 4: 0, 2: 0} if least or not any(rows.values()) else rows
+    groups, bits = 1 if least else int(rng.integers(1, 6)), int(rng.choice([3, 4, 5, 8]))
+    chains = {n: count * n // 16 for n, count in rows.items()}
+    codes = rng.integers(0, 256, sum(chains.values()) * groups * 2 * bits, dtype=np.uint8)
+    nibbles = [
+        np.sort(rng.permuted(np.tile(np.arange(16), (count * groups, 1)), axis=1)[:, :n], axis=1)
+        .reshape(-1, 16 // n, groups, n)
+        .transpose(0, 2, 1, 3)
+        .ravel()
+        for n, count in rows.items()
+        if n < 16
+    ]
+    pairs = np.concatenate(nibbles).astype(np.uint8).reshape(-1, 2)
+    indices = pairs[:, 0] | pairs[:, 1] << 4
+    fields = {"rows": sum(rows.values()), "groups": groups, "bits": bits}
+    fields |= {f"rows_{n}": rows[n] for n in (8, 4, 2)}
+    fields |= {"metadata": indices.size, "bytes": codes.size + indices.size}
+    passes = sum(-(-count // 4) for count in chains.values())
+    return fields, passes, np.concatenate([codes, indices])
+
+
+def random_products(rng, tiles, least=False):
+    """Return a program of products of random tiles, each with its own row table, and memory."""
+    memory, at = rng.integers(0, 256, 1 << 16, dtype=np.uint8), 2
+    text = ["LD buffer=3 bytes=128 channels=1 shift=4"]
+    for number in range(tiles):
+        fields, passes, content = random_tile(rng, least)
+        memory[64 * at : 64 * at + content.size] = content
+        table = 8 * number
+        text.append(f"LD buffer=4 bank={table} address={900 + table} bytes=512 channels=1")
+        load = " ".join(f"{name}={value}" for name, value in fields.items())
+        text.append(f"LD wait=MV release=MV buffer=2 channels=1 address={at} table={table} {load}")
+        text.append(
+            f"MV wait=LD release=LD emit=1 tabled=1 table={table} shift={rng.integers(0, 9)} "
+            f"groups={fields['groups']} passes={passes} out={4 + 2 * number}"
+        )
+        at += -(-content.size // 64)
+    return assemble("\n".join(text)), memory
+
+
+def assert_products(model, rng, tiles, least=False):
+    """Compare values and cycles, and values with pauses."""
+    program, memory = random_products(rng, tiles, least)
+    registers, tokens = Registers(), {"MV>LD": 2}
+    expected = run_values(ARCH, program, registers, memory, tokens)
+    modelled = execute(ARCH, program, tokens)
+    for seed in (0, 1):
+        ran = model.run(encode(program), registers, memory, tokens, pause_seed=seed)
+        np.testing.assert_array_equal(ran.out, expected.out[: ran.out.size])
+        assert seed or (ran.cycles, ran.busy) == (modelled.cycles, modelled.busy)
+
+
+@pytest.mark.parametrize("least", [False, True])
+def test_products_of_random_tiles_are_exact(model, least):
+    """Rows of every N and width, whatever codes, scales and biases; and the smallest tile."""
+    for seed in range(6):
+        assert_products(model, np.random.default_rng(seed), 8, least)
+
+
+@pytest.mark.long
+def test_products_of_many_random_tiles_are_exact(model):
+    """The same, deeper."""
+    for seed in range(300):
+        assert_products(model, np.random.default_rng(1000 + seed), 16, seed % 4 == 0)
 
 
 DEADLOCKS = {
@@ -162,3 +236,12 @@ def test_many_random_steps_are_exact(model):
         step = prepare(ARCH, past=int(rng.integers(1, 60)), seed=seed)
         assert_exact(model, step)
         assert_values(step, run(model, step, pause_seed=seed + 1))
+
+
+def test_a_run_that_leaves_memory_or_time_fails(model, step):
+    """Neither is taken for a result."""
+    with pytest.raises(RuntimeError, match="The machine is not done after 100 cycles"):
+        run(model, step, limit=100)
+    words = encode(assemble("LD buffer=3 bytes=64 channels=1 address=100000\n"))
+    with pytest.raises(RuntimeError, match="The machine left its memory"):
+        run(model, step, words)
