@@ -1,19 +1,26 @@
 """How many points of a design-space sweep a second: ResNet-50 inference on N:M arrays.
 
-Run as `python benchmarks/sweep.py [POINTS [JOBS]]`, by default 10,000 distinct points in 2
-processes. Every point is mapped by the greedy mapper, timed exactly, priced and stored; the store
-is a temporary file. The seconds count all of it, the start of the processes included.
+Run as `python benchmarks/sweep.py [POINTS]`, by default 10,000 distinct points. Every point is
+mapped by the greedy mapper, timed exactly, priced and stored; the store is a temporary file.
+Seconds count all of it, the start of processes included. Wall time means something on an idle
+machine only, so processor time stands beside it: what the calling process takes no second worker
+takes over, and what a cluster adds is the processor time of more points less that of fewer.
 """
 
+import resource
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from sparseloom.sweeps import sweep
 
 POINTS = 10_000
-JOBS = 2
+SHORT = (100, 400)
+"""Points of the two runs that tell a cluster's cost a point from its cost to start."""
+POINT_S = 0.05
+"""Seconds of a point that the cost of a cluster is set against."""
 
 SPEC = {
     "name": "N:M arrays for ResNet-50",
@@ -38,19 +45,67 @@ SPEC = {
 """A space of 14,400 points, of which as many as asked for are drawn."""
 
 
-def main() -> None:
-    """Print points, seconds and points a second."""
-    points = int(sys.argv[1]) if len(sys.argv) > 1 else POINTS
-    jobs = int(sys.argv[2]) if len(sys.argv) > 2 else JOBS
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spent:
+    """Seconds of a sweep: wall, and processor time of this process and of its workers."""
+
+    wall: float
+    here: float
+    workers: float
+
+    @property
+    def processor(self) -> float:
+        """Processor time of all processes."""
+        return self.here + self.workers
+
+
+def _processor(who: int) -> float:
+    used = resource.getrusage(who)
+    return used.ru_utime + used.ru_stime
+
+
+def run(points: int, jobs: int, *, cluster: bool = False) -> Spent:
+    """Return what a sweep of `points` takes in `jobs` processes, or on a cluster of as many."""
+    kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    before, began = [_processor(who) for who in kinds], time.perf_counter()
     spec = {**SPEC, "sampler": {"kind": "random", "points": points}}
     with tempfile.TemporaryDirectory() as folder:
-        began = time.perf_counter()
-        done = sweep(spec, Path(folder) / "points.db", jobs=jobs)
-        seconds = time.perf_counter() - began
+        store = Path(folder) / "points.db"
+        if cluster:
+            from distributed import LocalCluster
+
+            with LocalCluster(n_workers=jobs, threads_per_worker=1, dashboard_address=None) as dask:
+                done = sweep(spec, store, dask=dask.scheduler_address)
+        else:
+            done = sweep(spec, store, jobs=jobs)
+    assert (done.computed, done.failed) == (points, 0)
+    wall = time.perf_counter() - began
+    here, workers = (_processor(who) - b for who, b in zip(kinds, before, strict=True))
+    return Spent(wall=wall, here=here, workers=workers)
+
+
+def _slope(jobs: int, *, cluster: bool) -> float:
+    """Return the processor seconds of one more point."""
+    few, more = (run(points, jobs, cluster=cluster).processor for points in SHORT)
+    return (more - few) / (SHORT[1] - SHORT[0])
+
+
+def main() -> None:
+    """Print points a second, what a second process is worth, and what a cluster adds."""
+    points = int(sys.argv[1]) if len(sys.argv) > 1 else POINTS
+    two, one = run(points, 2), run(points, 1)
+    for jobs, spent in ((2, two), (1, one)):
+        print(
+            f"{points:,} points, mapper {SPEC['mapper']}, {jobs} processes: {spent.wall:.1f} s, "
+            f"{points / spent.wall:.1f} points/s; {1e3 * spent.processor / points:.1f} ms of "
+            f"processor time a point, {spent.here / spent.processor:.1%} in the calling process"
+        )
     print(
-        f"{done.computed:,} points ({done.failed} failed), mapper {SPEC['mapper']}, {jobs} "
-        f"processes: {seconds:.1f} s, {done.computed / seconds:.1f} points/s"
+        f"second process: {one.wall / two.wall:.2f}x by wall time, "
+        f"{one.processor / max(two.processor / 2, two.here):.2f}x by processor time"
     )
+    adds = _slope(2, cluster=True) - _slope(2, cluster=False)
+    print(f"Dask adds {1e3 * adds:.2f} ms a point: {adds / POINT_S:.1%} of {1e3 * POINT_S:.0f} ms")
 
 
 if __name__ == "__main__":

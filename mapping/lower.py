@@ -1,7 +1,8 @@
 """Lowering: a mapped GEMM becomes a folded program of DMA and array steps."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
 
 from mapping.problem import Problem, TileShape
 from simulator.arch import NMArray
@@ -82,6 +83,7 @@ class GemmProgram:
     setting: NMSetting
     loops: tuple[_Loop, ...]
     depth: Mapping[str, int]  # innermost loop that changes an operand's tile, -1 if none
+    known: dict[Hashable, Step] = field(default_factory=dict)  # steps built so far
 
     @classmethod
     def of(
@@ -105,7 +107,7 @@ class GemmProgram:
     def _nest(self, level: int, sizes: Sizes, owed: Step | None, *, first_k: bool) -> Block:
         """Return the loops from `level` in; a store owed is issued behind the first array step."""
         if level == len(self.loops):
-            return (self._array(sizes, first_k=first_k), *([owed] if owed else []))
+            return (self._once(self._array, sizes, first_k), *([owed] if owed else []))
         loop = self.loops[level]
         block: Block = ()
         for size, times in loop.runs:
@@ -120,7 +122,14 @@ class GemmProgram:
     def _last_store(self, level: int, sizes: Sizes) -> Step:
         """Return the store of the last output tile of the loops from `level` in."""
         last = {loop.index: loop.rest or loop.size for loop in self.loops[level:]}
-        return self._store(sizes | last)
+        return self._once(self._store, sizes | last)
+
+    def _once(self, make: Callable[..., Step], sizes: Sizes, *more: Hashable) -> Step:
+        """Return make(sizes, *more), built once: the loops come by the same tiles many times."""
+        key = (make.__name__, *(sizes[index] for index in "umnk"), *more)
+        if key not in self.known:
+            self.known[key] = make(sizes, *more)
+        return self.known[key]
 
     def _around(self, level: int, sizes: Sizes, body: Block) -> Block:
         """Wrap one iteration of `level` in the buffers that change with it."""
@@ -128,17 +137,17 @@ class GemmProgram:
             if self.depth.get(operand) != level:
                 continue
             if operand == "out":
-                saved = (self._load_saved(sizes),) if self.problem.saved else ()
+                saved = (self._once(self._load_saved, sizes),) if self.problem.saved else ()
                 # The tile's last array step tells when its results are out.
                 late = _last_array(body).latency
                 body = (*saved, _pass("take", "out.free"), *body, _pass("give", "out.full", late))
             else:
-                load = self._load(operand, sizes)
+                load = self._once(self._load, sizes, operand)
                 take, give = _pass("take", f"{operand}.full"), _pass("give", f"{operand}.free")
                 body = (load, take, *body, give)
         return body
 
-    def _load(self, operand: str, sizes: Sizes) -> Step:
+    def _load(self, sizes: Sizes, operand: str) -> Step:
         if operand == "act":
             elements, index_bits = self.problem.act_elements(sizes["u"], sizes["m"], sizes["k"]), 0
         elif self.problem.select and self.setting.indexed:
@@ -202,7 +211,7 @@ class GemmProgram:
             },
         )
 
-    def _array(self, sizes: Sizes, *, first_k: bool) -> Step:
+    def _array(self, sizes: Sizes, first_k: bool) -> Step:
         shape = TileShape(units=sizes["u"], m=sizes["m"], k=sizes["k"], n=sizes["n"])
         tile = self.problem.array_tile(shape)
         job = tile_job(self.arch, self.setting, tile)
@@ -240,6 +249,7 @@ class GemmProgram:
         )
 
 
+@lru_cache(maxsize=1024)
 def _pass(label: str, channel: str, latency: int = 0) -> Step:
     """Return a step of no cycles that takes a token or gives one."""
     waits, releases = ((channel,), ()) if label == "take" else ((), (channel,))

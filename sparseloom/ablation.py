@@ -78,9 +78,9 @@ def ablate(
 ) -> tuple[Optimisation, ...]:
     """Return what every optimisation that `arch` uses is worth to `graph`, which takes `cycles`.
 
-    `compress` and `seed` are those of the run. Wider weights that the machine cannot hold are left out.
+    `compress` and `seed` are those of the run. Wider weights that a machine cannot hold are left
+    out.
     """
-    """Return what every optimisation is worth to `graph`, which takes `cycles` on `arch`."""
     found = []
     for name, machines in _without(arch).items():
         if machines == [arch]:

@@ -24,7 +24,8 @@ def load(source: str | Path | WorkloadGraph, **options: Any) -> WorkloadGraph:
     """Return the workload of a zoo name, a decoder's .yaml, an .onnx or a SCALE-Sim topology .csv.
 
     Options are those of the source: batch, image, length, prefill and decode for the zoo, inputs
-    for ONNX, with prefill and decode if it is a decoder. Raises ValueError naming the source and what is allowed.
+    for ONNX, with prefill and decode if it is a decoder. Raises ValueError naming the source and
+    what is allowed.
     """
     return frontends.load(source, **options)
 

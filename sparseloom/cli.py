@@ -452,7 +452,10 @@ def place(
         console.print(table)
     for sentence in document.get("why", ()):
         console.print(sentence)
-    for note in document.get("notes", ()):
+    notes = list(document.get("notes", ()))
+    if document["status"] == "feasible":
+        notes.append(f"Time ran out before the proof; more than {time_limit:g} s may find better")
+    for note in notes:
         console.print(f"note: {note}")
     for path in written:
         console.print(f"wrote {path}", soft_wrap=True)

@@ -8,7 +8,7 @@ SCHEMA: Final = 2
 """Version of the document's layout; grows when a key changes its meaning or goes away."""
 
 CAUSES: Final = {
-    "compute": "the array at work",
+    "compute": "array work",
     "pipeline": "array fill, operand load and drain",
     "bandwidth": "operand transfers",
     "latency": "DRAM latency",
@@ -30,9 +30,9 @@ def at_work(cause: str, cycles: int, macs_effectual: int, peak: int) -> str:
     """Return what `cycles` of a cause are, with the share of the multipliers that work if some do.
 
     >>> at_work("vector", 10, 5, 4), at_work("compute", 10, 10, 4)
-    ('vector work', 'the array at work, 25.0% of its multipliers on effectual products')
+    ('vector work', 'array work, 25.0% of the multipliers on effectual products')
     """
     if cause != "compute" or not cycles:
         return CAUSES[cause]
     share = macs_effectual / (peak * cycles)
-    return f"{CAUSES[cause]}, {share:.1%} of its multipliers on effectual products"
+    return f"{CAUSES[cause]}, {share:.1%} of the multipliers on effectual products"

@@ -68,12 +68,13 @@ def _cluster_bits(arch: FlexDpe) -> int:
 def flex_stimulus(point: FlexPoint) -> Stimulus:
     """Return the point as port words; jobs are offered at once."""
     arch = point.jobs[0].arch
-    loads = [(each.value, each.cluster) for each in point.beats]
-    fields = zip(*((value, cluster) for value, cluster in loads), strict=True)
-    value, cluster = (np.concatenate(parts) for parts in fields)
+    value, cluster, side = (
+        np.concatenate([getattr(each, name) for each in point.beats])
+        for name in ("value", "cluster", "side")
+    )
     return slot_stimulus(
         [_job_word(*pair) for pair in zip(point.jobs, point.beats, strict=True)],
-        packed_words([(np.concatenate([each.side for each in point.beats]), 8)]),
+        packed_words([(side, 8)]),
         packed_words([(value, 8), (cluster, _cluster_bits(arch))]),
         point.stalls,
         sum(job.slots for job in point.jobs),

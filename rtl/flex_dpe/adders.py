@@ -45,7 +45,7 @@ class ForwardingTree(Unit):
 
     Adder i stands between lanes i and i + 1 on level ctz(i + 1). It adds what the highest adders
     below it of the same cluster, on either side, have found; where there are none, the lane's own
-    product. So 2 (level + 1) neighbours are within its reach.
+    product. So at most 2 (level + 1) lanes are within its reach.
 
     Latency: `FlexDpe.tree_depth` slots, one a level. Throughput: a vector a slot. Back-pressure:
     holds while `advance` is 0. Reset: none.

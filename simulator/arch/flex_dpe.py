@@ -7,8 +7,8 @@ from simulator.arch.nm_array import Dataflow, Precision
 
 __all__ = ["MOST_RTL_MULTIPLIERS", "FlexDpe"]
 
-MOST_RTL_MULTIPLIERS = 256
-"""Multipliers of the largest array with RTL: a job's routing bits travel as one word."""
+MOST_RTL_MULTIPLIERS = 128
+"""Multipliers of the largest array with RTL: as many as one Flex-DPE of SIGMA (HPCA 2020)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

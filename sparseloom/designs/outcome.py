@@ -14,7 +14,7 @@ from workloads.canonical import Spec
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Design", "Machine", "to_dataframe"]
+__all__ = ["Design", "Machine", "parameter", "to_dataframe"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,15 +113,24 @@ class Design(Spec):
         }
 
 
+def parameter(arch: Accelerator, key: str) -> Any:
+    """Return the value of a dotted key, None behind a part that the machine has not."""
+    value: Any = arch
+    for name in key.split("."):
+        value = getattr(value, name, None)
+    return value
+
+
 def to_dataframe(design: Design) -> "pd.DataFrame":
     """Return one row a candidate: parameters, cycles, energy, and what it takes of every limit."""
     import pandas as pd
 
+    varied = {key: None for machine in design.candidates for key in machine.parameters}
     return pd.DataFrame(
         [
             {
                 "name": machine.name,
-                **machine.parameters,
+                **{key: parameter(machine.arch, key) for key in varied},
                 "cycles": machine.cycles,
                 **{f"cycles, {job}": n for job, n in machine.candidate.cycles.items()},
                 "energy_j": machine.total("energy_j"),

@@ -2,11 +2,10 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
 from mapping.placer.choose import Budget, Choice, nearest
 from simulator.arch import Accelerator
-from sparseloom.designs.outcome import Machine
+from sparseloom.designs.outcome import Machine, parameter
 from sparseloom.schema import CAUSES
 from sparseloom.sweeps.evaluate import causes
 
@@ -61,7 +60,7 @@ def _compared(choice: Choice, machines: Sequence[Machine], reference: Machine) -
 
 def _causes(gains: Mapping[str, int]) -> str:
     def listed(sign: int) -> str:
-        parts = [f"{abs(n):,} {CAUSES[cause]}" for cause, n in gains.items() if n * sign > 0]
+        parts = [f"{CAUSES[cause]} {abs(n):,}" for cause, n in gains.items() if n * sign > 0]
         return ", ".join(parts) or "none"
 
     return f"Cycles saved: {listed(1)}. Cycles added: {listed(-1)}."
@@ -91,8 +90,6 @@ def _figure(value: float) -> str:
 
 def _changed(machine: Machine, reference: Accelerator) -> Iterator[tuple[str, object, object]]:
     for key, value in machine.parameters.items():
-        before: Any = reference
-        for name in key.split("."):
-            before = getattr(before, name, None)
+        before = parameter(reference, key)
         if before != value:
             yield key, value, before

@@ -60,8 +60,8 @@ SUSTAINED: Final = (
     "cancels in every ratio, and no other number is chosen for a row."
 )
 ORIGIN: Final = (
-    "Rows of VHK158 are what the artefact's own simulator prints; only the U280 step was measured "
-    "on a board."
+    "Rows of VHK158 are what the artefact's own simulator prints; only the U280 steps were "
+    "measured on a board. That it reads its cache twice is assumed: its step grows as if it did."
 )
 
 
@@ -208,7 +208,7 @@ def _sparsity() -> Iterator[Row]:
     kept = COMPRESSIONS[:1]
     (gain,) = sparsity_gains(compressions=kept, prompts=[PROMPT])
     (causal,) = sparsity_gains(compressions=kept, prompts=[PROMPT], baseline=CAUSAL)
-    counted = f"{gain}, what the artefact keeps; the densities behind 1.6x are not public"
+    counted = f"{gain}, what the artefact keeps; of what, and of which prompt, 1.6x is not said"
     against = "x if zeros above the diagonal are no work of the dense model's"
     for whose, ours, other in (
         ("sparse operators", gain.sparse, causal.sparse),

@@ -21,6 +21,8 @@ COLUMNS: Final = {
     "sparsity": ("", "structure of the weights"),
     "phase": ("", "infer, or train: one training step"),
     "method": ("", "training method"),
+    "mapper": ("", "how operators were mapped"),
+    "minimise": ("", "what mappings were chosen to minimise"),
     "error": ("", "why there is no result"),
     "evaluation_s": ("s", "time it took to simulate the point"),
 }

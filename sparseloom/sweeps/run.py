@@ -16,10 +16,10 @@ from workloads.canonical import Spec
 
 __all__ = ["SweepInterrupted", "SweepReport", "sweep"]
 
-MOST_IN_BATCH: Final = 16
+MOST_IN_BATCH: Final = 128
 BATCH_S: Final = 0.5
-"""Points of one task, and about how long it takes: enough to hide what a task costs, few enough
-to lose little."""
+"""Most points of one task, and about how long it takes: enough to hide what a task costs and for
+neighbours to share what they map, short enough to lose little."""
 
 OnPoint = Callable[[int, int], None]
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 from mapping import MAPPERS, Objective
 from sparseloom.sweeps.metrics import METRICS
 from workloads.canonical import Spec
-from workloads.yaml_file import YamlFile, read_yaml
+from workloads.yaml_file import YamlFile, among, read_yaml
 
 __all__ = [
     "EXAMPLE",
@@ -42,7 +42,7 @@ constraints:
   - {metric: bandwidth_bytes_per_s, at_most: 40000000000}
 """
 
-Scalar = bool | int | float | str
+Scalar = bool | int | float | str | None
 
 
 class SamplerKind(StrEnum):
@@ -134,13 +134,13 @@ class SweepSpec(Spec):
         for objective in self.objectives:
             _known("objective", objective)
         if self.mapper not in MAPPERS:
-            raise ValueError(f"Unknown mapper {self.mapper!r}; known: {', '.join(MAPPERS)}")
+            raise ValueError(f"Unknown mapper {self.mapper!r}; {among(self.mapper, MAPPERS)}")
         Objective.of(self.minimise)
 
 
 def _known(what: str, name: str) -> None:
     if name not in METRICS:
-        raise ValueError(f"Unknown {what} {name!r}; known: {', '.join(METRICS)}")
+        raise ValueError(f"Unknown {what} {name!r}; {among(name, METRICS)}")
 
 
 def _values(file: YamlFile, key: str, given: Any) -> list[Any]:

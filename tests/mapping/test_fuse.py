@@ -116,6 +116,29 @@ def test_a_tensor_stays_only_where_both_operators_have_room_beside_it():
         assert found.fused.chains == chains
 
 
+def test_tiles_of_products_leave_room_for_the_tensors_that_stay():
+    """What loads bring into all slots of the activation buffer fits beside what is kept there."""
+    net, wide = GraphBuilder(), 32
+    x = net.tensor("input", (8, wide))
+    for name in ("a", "b", "c"):
+        x = net.linear(name, x, wide)
+    kept = set()
+    for capacity in range(200, 900, 20):
+        arch = load_arch("nm-tiny", act_buffer={"capacity_bytes": capacity})
+        found = map_graph(net.build("products"), arch, objective="dram_bytes", fuse=True)
+        ends = {name: (i > 0) + (name != chain[-1]) for chain in found.fused.chains
+                for i, name in enumerate(chain)}  # fmt: skip
+        for op in found.schedule.ops:
+            tile = max(
+                (step.counts["act_buffer", "write", "full"] for step, _ in op.steps()
+                 if step.label == "load act"), default=0,
+            )  # fmt: skip
+            slots = tile // 8 * op.tokens.get("act.free", 0)
+            assert slots + ends.get(op.name, 0) * 8 * wide <= capacity
+        kept.add(sum(len(chain) - 1 for chain in found.fused.chains))
+    assert kept == {0, 1, 2}
+
+
 def test_an_operator_may_fit_only_with_its_tensors_kept():
     """Two rows instead of four chunks of a row: there is no cost to compare with."""
     net = GraphBuilder()

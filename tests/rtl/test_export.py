@@ -1,5 +1,6 @@
 """Exported Verilog is traceable, reproducible and written whole or not at all."""
 
+import errno
 import json
 import re
 from dataclasses import replace
@@ -115,10 +116,10 @@ def test_interrupted_write_removes_its_temporary_files(monkeypatch, tmp_path):
         opened.append(handle)
         if len(opened) > 1:
             real(handle, *args, **kwargs).close()
-            raise OSError("disk full")
+            raise OSError(errno.ENOSPC, "disk full")
         return real(handle, *args, **kwargs)
 
     monkeypatch.setattr(export_module.os, "fdopen", second_fails)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(ValueError, match="cannot be written: disk full"):
         export(ARCH, tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -600,8 +600,8 @@ def test_largest_part_of_a_run_counts_idle_multipliers_apart(command, topology):
     """Cycles with the array at work are not all multiplying."""
     _, out, _ = command("explain", topology, "--arch", "nm-tiny", "--json")
     first = json.loads(out)["sentences"][0]
-    assert "is the array at work, " in first
-    assert first.endswith("% of its multipliers on effectual products.")
+    assert "is array work, " in first
+    assert first.endswith("% of the multipliers on effectual products.")
 
 
 def test_operators_table_keeps_its_numbers_on_a_narrow_terminal(sparse_run, capsys):

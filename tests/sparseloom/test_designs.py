@@ -15,7 +15,7 @@ from sparseloom.designs import DESIGNS, load_design
 from sparseloom.designs.figures import draw_front, front_svg
 from sparseloom.designs.reasons import saved
 from sparseloom.schema import CAUSES
-from sparseloom.sweeps.metrics import cause_metric
+from sparseloom.sweeps.evaluate import causes
 
 SPEC = """\
 problem: design
@@ -87,10 +87,11 @@ def test_reasons_add_up_to_the_difference(path, place):
     assert sum(found.saved.values()) == found.reference.cycles - found.choice.cycles
     assert len(found.saved) > 1
     for cause, cycles in found.saved.items():
-        assert f"{abs(cycles):,} {CAUSES[cause]}" in found.sentences[1]
+        assert f"{CAUSES[cause]} {abs(cycles):,}" in found.sentences[1]
     (chosen,) = found.machines
-    totals = {c: chosen.total(cause_metric(c)) for c in CAUSES}
-    assert sum(totals.values()) == chosen.cycles
+    for machine in (chosen, found.reference):
+        for job, point in machine.points.items():
+            assert sum(causes(point).values()) == machine.candidate.cycles[job]
 
 
 def test_a_choice_that_is_the_reference_saves_nothing(path, text, place):
@@ -112,6 +113,14 @@ def test_limits_as_of_the_reference(path, text, place):
     assert found.choice.used["DSP"] <= takes["DSP"]
     assert found.choice.cycles <= found.reference.cycles
     assert found.notes[1].startswith("LUT may be as much as the reference takes")
+
+
+def test_a_parameter_may_be_none(path, text, place):
+    """A unit is left out by null, and is what the machine has not."""
+    trainer = text.replace("base: nm-tiny", "base: sat-tiny", 1)
+    path.write_text(trainer.replace("vector_lanes: [1, 4]", "training: null"))
+    found = place(path)
+    assert all(machine.arch.training is None for machine in found.candidates[:-1])
 
 
 def test_several_machines_share_the_workloads(path, text, place):
@@ -218,6 +227,7 @@ def test_command_prints_tables_and_writes_files(path, capsys):
     frame = pd.read_csv(path.parent / "out" / "candidates.csv")
     assert len(frame) == 12
     assert frame[frame.chosen].cycles.tolist() == [document["objective"]]
+    assert sorted(set(frame.rows)) == [2, 4, 8]
     assert sum(document["saved_by_cause"].values()) == (
         document["reference"]["cycles"] - document["objective"]
     )

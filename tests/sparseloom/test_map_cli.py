@@ -124,3 +124,35 @@ def test_run_is_mapped_by_the_mapper_and_objective_asked_for(command, topology):
     mapping = json.loads(out)["mapping"]
     assert (mapping["mapper"], mapping["objective"], mapping["unit"]) == ("greedy", "energy", "J")
     assert mapping["cost"] == pytest.approx(json.loads(out)["energy_j"], rel=1e-12)
+
+
+def test_map_fuse_names_the_chains_and_the_cost_without_them(command):
+    """The larger space: never worse, its own bound, and the same chains in a run."""
+    arguments = ("resnet18", "--arch", "sat-vcu1525", "--image", "32", "--fuse")
+    code, out, _ = command("map", *arguments, "--json")
+    assert code == 0
+    document = json.loads(out)
+    fused = document["fused"]
+    assert document["bound"] == document["cost"] < fused["unfused"]
+    assert ["conv1", "maxpool"] in fused["chains"]
+    code, out, _ = command("run", *arguments, "--json")
+    assert code == 0
+    assert json.loads(out)["cycles"] == document["cost"]
+    code, out, _ = command("map", *arguments)
+    assert "conv1 -> maxpool" in out
+    assert f"unfused: {fused['unfused']:,} cycles" in out
+
+
+def test_map_fuse_without_memory_has_no_chains(command, topology):
+    code, out, _ = command(
+        "map", str(topology), "--arch", "nm-tiny", "--memory", "ideal", "--fuse", "--json"
+    )
+    document = json.loads(out)
+    assert (code, document["fused"]) == (0, {"chains": [], "unfused": document["cost"]})
+
+
+def test_fuse_on_a_machine_that_cannot_is_one_sentence(command, topology):
+    code, _, err = command("run", str(topology), "--arch", "stc-like", "--fuse")
+    assert (code, err.strip().rpartition(": ")[2]) == (
+        2, "TensorCore does not fuse operators; NMArray does",
+    )  # fmt: skip

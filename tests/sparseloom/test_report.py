@@ -171,4 +171,4 @@ def test_report_tells_idle_multipliers_from_working_ones(page, doc):
     """The share in the sentence is that of the figure: effectual products over array time."""
     (cycles,) = (part["cycles"] for part in doc["bottlenecks"] if part["cause"] == "compute")
     share = doc["macs_effectual"] / (doc["peak_macs_per_cycle"] * cycles)
-    assert f"the array at work, {share:.1%} of its multipliers on effectual products" in page
+    assert f"array work, {share:.1%} of the multipliers on effectual products" in page

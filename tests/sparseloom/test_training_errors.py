@@ -242,9 +242,9 @@ def test_machine_that_cannot_train_is_refused_before_any_mapping(refused, networ
         ),
         (
             {"training": {**TRAINING, "sore": {**TRAINING["sore"], "maxm": 1}}},
-            "unknown key 'training.sore.maxm'; known: lanes, max_n, max_m, value",
+            "known: lanes, max_n, max_m, value (did you mean 'max_m'?)",
         ),
-        ({"training": {"sore": TRAINING["sore"]}}, "parameter 'training.wuve' is missing"),
+        ({"training": {"sore": TRAINING["sore"]}}, "key 'training.wuve' is missing"),
     ],
     ids=lambda value: "" if isinstance(value, dict) else value[:44],
 )

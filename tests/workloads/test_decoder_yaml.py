@@ -58,11 +58,12 @@ def test_a_kind_of_layer_may_differ_from_like(tmp_path):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("", r"mine\.yaml: a decoder is a mapping with keys like, name, layers, width, heads"),
+        ("", r"mine\.yaml: the file is empty; a decoder is a mapping with keys like, name, layers"),
         ("like: gpt\n", r"mine\.yaml: key 'layers' is missing"),
         (TINY.format(like="gpt"), r"line 1: unknown decoder 'gpt'; known: opt-6\.7b, llama2-7b"),
         (TINY.format(like="[1]"), r"line 1: unknown decoder \[1\]; known"),
         ("layers: 2\ndepth: 3\n", r"line 2: unknown key 'depth'; known: like, name, layers"),
+        ("layer: 2\n", r"line 1: unknown key 'layer'; .* \(did you mean 'layers'\?\)"),
         ("layers: 2\nheads: 0\n", r"line 2: heads must be a whole number of at least 1, not 0"),
         ("layers: two\n", r"line 1: layers must be a whole number of at least 1, not 'two'"),
         ("gated: 1\n", r"line 1: gated must be true or false, not 1"),

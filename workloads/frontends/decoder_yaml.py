@@ -16,7 +16,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Final
 
-from workloads.yaml_file import read_yaml
+from workloads.yaml_file import among, read_yaml
 from workloads.zoo.decoder import FAMILIES, DecoderShape, check_field, shape_like
 
 __all__ = ["load_shape"]
@@ -32,24 +32,21 @@ def load_shape(path: str | Path) -> DecoderShape:
     """
     path = Path(path)
     file = read_yaml(path)
-    if not isinstance(file.content, dict):
-        raise ValueError(f"{file.name}: a decoder is a mapping with keys {', '.join(KNOWN)}")
-    for key, value in file.content.items():
+    content = file.mapping(f"a decoder is a mapping with keys {', '.join(KNOWN)}")
+    for key, value in content.items():
         if key not in KNOWN:
-            raise ValueError(
-                f"{file.where(str(key))}: unknown key {key!r}; known: {', '.join(KNOWN)}"
-            )
+            raise ValueError(f"{file.where(str(key))}: unknown key {key!r}; {among(key, KNOWN)}")
         if key != "like":
             check_field(file.where(key), key, value)
     for key in REQUIRED:
-        if key not in file.content:
+        if key not in content:
             raise ValueError(f"{file.name}: key {key!r} is missing")
-    if file.content["like"] not in tuple(FAMILIES):
+    if content["like"] not in tuple(FAMILIES):
         raise ValueError(
-            f"{file.where('like')}: unknown decoder {file.content['like']!r}; known: "
-            f"{', '.join(FAMILIES)}"
+            f"{file.where('like')}: unknown decoder {content['like']!r}; "
+            f"{among(content['like'], FAMILIES)}"
         )
     try:
-        return shape_like(**{"name": path.stem, **file.content})
+        return shape_like(**{"name": path.stem, **content})
     except ValueError as error:
         raise ValueError(f"{file.name}: {error}") from None
