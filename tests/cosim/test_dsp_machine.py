@@ -119,13 +119,13 @@ def random_tile(rng, least=False):
 
 def random_products(rng, tiles, least=False):
     """Return a program of products of random tiles, each with its own row table, and memory."""
-    memory, at = rng.integers(0, 256, 1 << 16, dtype=np.uint8), 2
+    memory, at = rng.integers(0, 256, 1 << 17, dtype=np.uint8), 2
     text = ["LD buffer=3 bytes=128 channels=1 shift=4"]
     for number in range(tiles):
         fields, passes, content = random_tile(rng, least)
         memory[64 * at : 64 * at + content.size] = content
         table = 8 * number
-        text.append(f"LD buffer=4 bank={table} address={900 + table} bytes=512 channels=1")
+        text.append(f"LD buffer=4 bank={table} address={1900 + table} bytes=512 channels=1")
         load = " ".join(f"{name}={value}" for name, value in fields.items())
         text.append(f"LD wait=MV release=MV buffer=2 channels=1 address={at} table={table} {load}")
         text.append(
