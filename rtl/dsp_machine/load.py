@@ -101,7 +101,7 @@ class WeightLoad(Unit):
     Words of four beats go through the dequantiser, a chain's weights of one group come out.
 
     Latency: weights of a tile's last beat are written at most `DRAIN` cycles after it.
-    Back-pressure: none. A tile has codes of at least four beats, so loads never overtake.
+    Back-pressure: none. A tile has at least two words of codes: its second never comes too soon.
     """
 
     def __init__(self, arch: DspChain) -> None:

@@ -57,6 +57,9 @@ def _load_problem(arch: DspChain, item: Instruction) -> str | None:
             return None if lines <= shapes.TABLE_LINES else "a line that the row table has not"
         case Buffer.MATRIX:
             rows = [item.get(name) for name in ("rows", "rows_8", "rows_4", "rows_2")]
+            codes, least = size - item.get("metadata"), 2 * CANDIDATES
+            if item.get("bits") and codes < least:
+                return f"{codes} B of codes, less than two words of the dequantiser ({least})"
             portions = any(count % shapes.WORD_RESULTS for count in rows)
             return f"rows in other portions than sixteens ({rows})" if portions else None
         case buffer:

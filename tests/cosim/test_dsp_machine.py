@@ -99,6 +99,7 @@ def random_tile(rng, least=False):
     rows = {16: 16, 8: 0, 4: 0, 2: 0} if least or not any(rows.values()) else rows
     groups, bits = 1 if least else int(rng.integers(1, 6)), int(rng.choice([3, 4, 5, 8]))
     chains = {n: count * n // 16 for n, count in rows.items()}
+    groups = max(groups, -(-16 // (sum(chains.values()) * bits)))  # two words of codes
     codes = rng.integers(0, 256, sum(chains.values()) * groups * 2 * bits, dtype=np.uint8)
     nibbles = [
         np.sort(rng.permuted(np.tile(np.arange(16), (count * groups, 1)), axis=1)[:, :n], axis=1)

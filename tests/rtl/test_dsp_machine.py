@@ -55,6 +55,7 @@ GOOD = "SYS\n"
         ("LD buffer=3 bank=127 bytes=68", "bank beyond the 8192 results of the out buffer"),
         ("LD buffer=4 bank=255 bytes=68", "a line that the row table has not"),
         ("LD buffer=2 bytes=64 rows=8", r"rows in other portions than sixteens \(\[8, 0, 0, 0\]\)"),
+        ("LD buffer=2 bytes=36 metadata=16 rows=16 bits=5", "LD with 20 B of codes, less than two"),
         ("LD buffer=1 bytes=64", "LD with buffer 1"),
         ("ST bytes=6", "ST with 6 B instead of a multiple of 4"),
         ("ST link=1 bytes=8", "ST with 8 B instead of a multiple of 16"),
