@@ -164,38 +164,14 @@ class OnChip(Emitter):
 
     def _then(self, node: Linear, tile: Tile, at: At, releases: Waits) -> Code:
         """Return the operations on a tile of results; the first waits for the product's token."""
-        spot, width = self.spot(node.name), self.arch.mv_tile_columns
-        count = self.results_of(node, tile.rows)
-
-        def places(**given: tuple[int, int]) -> Placed:
-            found = [self._tile(name, *place, at) for name, place in given.items()]
-            return (
-                {name: line for fields, _ in found for name, line in fields.items()},
-                {name: step for _, strides in found for name, step in strides.items()},
-            )
-
-        whole, last = (spot.results, width), len(node.then) - 1
+        count, last = self.results_of(node, tile.rows), len(node.then) - 1
+        rows, elements = 1, count
+        if node.then == ROTARY:
+            rows, elements = -(-count // self.rotary), min(self.rotary, count)
         code = []
         for index, op in enumerate(node.then):
-            rows, elements, more = 1, count, {}
-            if node.then == ROTARY:
-                size = self.rotary
-                rows, elements = -(-count // size), min(size, count)
-                half = spot.work + vector_lines(self.rows_of(node))
-                terms = (spot.work, width), (half, width)
-                if op is MiscOp.ADD:
-                    placed = places(a=terms[0], b=terms[1], out=whole)
-                else:
-                    placed = places(a=whole, out=terms[index])
-                    more = {"repeat": 1, "b": spot.stream + index * vector_lines(size)}
-                    more |= {"turn": (self.groups(size) // 2).bit_length()} if index else {}
-            elif op is MiscOp.ADD:
-                placed = places(a=whole, b=(spot.stream, width), out=(spot.stream, width))
-            elif op is MiscOp.MUL:
-                up = spot.results + vector_lines(count)
-                placed = places(a=whole, b=(up, width), out=(spot.final, width // 2))
-            else:
-                placed = places(a=whole, out=whole)
+            vectors, fixed = self._vectors(node, index, count)
+            placed = [self._tile(name, *place, at) for name, place in vectors.items()]
             code.append(
                 self.misc(
                     op,
@@ -203,12 +179,35 @@ class OnChip(Emitter):
                     elements,
                     waits=(MV,) if index == 0 else (),
                     releases=releases if index == last else (),
-                    strides=placed[1],
-                    **placed[0],
-                    **more,
+                    strides={name: step for _, strides in placed for name, step in strides.items()},
+                    **{name: line for fields, _ in placed for name, line in fields.items()},
+                    **fixed,
                 )
             )
         return tuple(code)
+
+    def _vectors(
+        self, node: Linear, index: int, count: int
+    ) -> tuple[Mapping[str, tuple[int, int]], dict[str, int]]:
+        """Return the vectors of an operation on `count` results: line, and columns of a tile.
+
+        What lies at the same place for every tile is apart.
+        """
+        spot, op, width = self.spot(node.name), node.then[index], self.arch.mv_tile_columns
+        whole = (spot.results, width)
+        if node.then == ROTARY:
+            terms = [(spot.work + vector_lines(self.rows_of(node)) * i, width) for i in range(2)]
+            if op is MiscOp.ADD:
+                return {"a": terms[0], "b": terms[1], "out": whole}, {}
+            turn = (self.groups(self.rotary) // 2).bit_length() if index else 0
+            table = spot.stream + index * vector_lines(self.rotary)
+            return {"a": whole, "out": terms[index]}, {"repeat": 1, "b": table, "turn": turn}
+        if op is MiscOp.ADD:
+            return {"a": whole, "b": (spot.stream, width), "out": (spot.stream, width)}, {}
+        if op is MiscOp.MUL:
+            other = (spot.results + vector_lines(count), width)
+            return {"a": whole, "b": other, "out": (spot.final, width // 2)}, {}
+        return {"a": whole, "out": whole}, {}
 
     def _append(self, node: Linear, spot: Spot, source: Waits) -> Code:
         """Store the new token's keys or values, each head's behind its others."""

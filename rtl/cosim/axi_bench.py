@@ -1,5 +1,6 @@
 """The cocotb testbench of the exported machine: its AXI4 port on cocotbext-axi's RAM.
 
+A machine with a program memory of its own reads it at `p_axi`.
 It runs inside the simulator and judges the protocol alone; the process that started it compares
 what memory holds. The plus arguments `given` and `seen` name the files of `rtl.cosim.axi`.
 """
@@ -14,7 +15,7 @@ from typing import Any, Final
 import cocotb
 from cocotb.clock import Clock
 from cocotb.triggers import RisingEdge, SimTimeoutError, with_timeout
-from cocotbext.axi import AxiBus, AxiRam
+from cocotbext.axi import AxiBus, AxiRam, AxiRamRead, AxiReadBus
 
 __all__ = ["train"]
 
@@ -84,6 +85,9 @@ async def train(dut: Any) -> None:
     ram = AxiRam(AxiBus.from_prefix(dut, "m_axi"), dut.clk, mem=memory)
     if given["pause_seed"] is not None:
         _pause(ram, given["pause_seed"])
+    if "program" in given:
+        code = bytearray.fromhex(given["program"])
+        AxiRamRead(AxiReadBus.from_prefix(dut, "p_axi"), dut.clk, size=len(code), mem=code)
     for channel in MASTERED:
         cocotb.start_soon(_watch(dut, channel))
     dut.start.value = 1

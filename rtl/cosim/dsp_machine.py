@@ -23,7 +23,7 @@ from simulator.arch.dsp_chain import DspChain
 from simulator.dsp_isa import Registers, decode
 from simulator.dsp_isa.layout import Module
 
-__all__ = ["DspModel", "DspOutcome", "build_dsp"]
+__all__ = ["DspModel", "DspOutcome", "build_dsp", "core_settings"]
 
 CHAIN_NAME, LANE_NAME = "dsp_vpu", "dsp_lane"
 
@@ -219,7 +219,7 @@ class DspModel:
         after `limit` cycles.
         """
         check_program(self.arch, decode(words))
-        settings = np.array(_settings(registers, tokens or {}, words.size), np.uint32)
+        settings = np.array(core_settings(registers, tokens or {}, words.size), np.uint32)
         after, code = memory.copy(), words.astype("<u4").view(np.uint8).copy()
         busy, seen = np.zeros(3 * len(MODULES), np.uint64), np.zeros(4, np.uint64)
         out = np.zeros((shapes.out_words(self.arch), shapes.WORD_RESULTS), np.uint16)
@@ -257,7 +257,9 @@ class DspModel:
         )
 
 
-def _settings(registers: Registers, tokens: Mapping[str, int], words: int) -> list[tuple[int, int]]:
+def core_settings(
+    registers: Registers, tokens: Mapping[str, int], words: int
+) -> list[tuple[int, int]]:
     channels = {
         f"{source}>{target}": Setting.TOKENS.value + i * len(MODULES) + j
         for i, source in enumerate(MODULES)

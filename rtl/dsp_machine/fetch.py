@@ -45,10 +45,11 @@ class Fetch(Unit):
         wiring.connect(m, wiring.flipped(self.bus.ar), reader.ar)
         at, left = Signal(shapes.BEAT_BITS), Signal(shapes.COUNT_BITS)
         held, taken = Signal(range(shapes.FETCHED + 1)), Signal()
-        burst = Signal(range(shapes.BURST_WORDS + 1))
+        burst, room = Signal(range(shapes.BURST_WORDS + 1)), Signal()
         m.d.comb += [
             burst.eq(Mux(left < shapes.BURST_WORDS, left, shapes.BURST_WORDS)),
-            reader.go.eq((left != 0) & reader.free & (held <= shapes.FETCHED - shapes.BURST_WORDS)),
+            room.eq(held <= shapes.FETCHED - shapes.BURST_WORDS),
+            reader.go.eq((left != 0) & reader.free & room & ~self.start),
             reader.start.eq(at),
             reader.beats.eq(burst),
             self.bus.r.ready.eq(1),

@@ -50,7 +50,7 @@ class ChainWalk(Unit):
                 "begin": In(1),
                 "sparse": In(1),
                 "tile": In(shapes.tile()),
-                "groups": In(12),
+                "groups": In(shapes.GROUP_BITS),
                 "half": In(1),
                 "advance": In(1),
                 "at": Out(range(2 * shapes.half_words(arch))),
@@ -63,8 +63,12 @@ class ChainWalk(Unit):
         """Build the walk."""
         m = Module()
         chains, half = self.arch.mv_columns, shapes.half_words(self.arch)
-        tile, groups = structured(shapes.tile(), "walked"), Signal(12)
-        row, group, base = Signal(shapes.ROW_BITS), Signal(12), Signal.like(self.at, name="base")
+        tile, groups = structured(shapes.tile(), "walked"), Signal(shapes.GROUP_BITS)
+        row, group, base = (
+            Signal(shapes.ROW_BITS),
+            Signal(shapes.GROUP_BITS),
+            Signal.like(self.at, name="base"),
+        )
         step, end = rows_kept(tile, row)
         following = Signal(shapes.ROW_BITS)
         wraps, pass_ends = Signal(), Signal()
@@ -259,7 +263,7 @@ class Receiver(Unit):
         layout = shapes.load()
         queue = m.submodules.queue = fifo.SyncFIFO(width=layout.size, depth=shapes.LOADS)
         item, beat = structured(layout, "current"), Signal(shapes.COUNT_BITS)
-        last, first = Signal(), beat == 0
+        last = Signal()
         m.d.comb += [
             queue.w_en.eq(self.begun_enable),
             queue.w_data.eq(self.begun.as_value()),
@@ -274,7 +278,7 @@ class Receiver(Unit):
         self._results(m, item, beat)
         self._codes(m, item, beat)
         self._indices(m, item, beat)
-        self._raw(m, item, beat, first)
+        self._raw(m, item, last)
         return m
 
     def _is(self, item: Any, buffer: Buffer) -> Value:
@@ -298,7 +302,7 @@ class Receiver(Unit):
         elements = shapes.beat_bytes(self.arch)
         words = shapes.WORD_RESULTS // elements
         bytes_ = [self.data[8 * i : 8 * i + 8].as_signed() for i in range(elements)]
-        wide = Cat((byte << item.shift)[:16] for byte in bytes_)
+        wide = Cat((byte << item.shift)[: shapes.RESULT_BITS] for byte in bytes_)
         place = beat[: (words - 1).bit_length()]
         enable = Mux(self._is(item, Buffer.OUT), (1 << elements) - 1, 0)
         m.d.comb += [
@@ -351,52 +355,62 @@ class Receiver(Unit):
             enable = self.indices.enable[CANDIDATES * chain :][:CANDIDATES]
             m.d.comb += enable.eq(Mux(walk.chain == chain, chosen, 0))
 
-    def _raw(self, m: Module, item: Any, beat: Value, first: Value) -> None:
+    def _raw(self, m: Module, item: Any, last: Value) -> None:
         """Write int8 as it is: rows of memory along the reduction, or turned across it."""
         chains, each = self.arch.mv_columns, shapes.beat_bytes(self.arch)
         mine = self._is(item, Buffer.MATRIX) & (item.bits == 0)
-        parts = CANDIDATES // each
+        along, column, part = self._along(m, item, mine & ~item.turned, last)
+        across, candidate = self._across(m, item, mine & item.turned, last)
+        repeated = Cat([self.data] * (CANDIDATES // each * chains))
         base = Mux(item.half, shapes.half_words(self.arch), 0)
-        part, column, at = Signal(range(parts)), Signal(range(chains)), Signal.like(self.raw.at)
-        group, across = Signal(12), Signal(12)
-        candidate = Signal(range(CANDIDATES))
-        row_ends = across + 1 == (item.tile.end_2 >> (chains - 1).bit_length())
-        passed = Signal.like(self.raw.at)
-        place = Mux(item.turned, passed + group, at)
         m.d.comb += [
-            self.raw.at.eq(base + place),
-            self.raw.weights.eq(
-                Mux(item.turned, self._turned(), Cat([self.data] * (parts * chains)))
-            ),
+            self.raw.at.eq(base + Mux(item.turned, across, along)),
+            self.raw.weights.eq(Mux(item.turned, self._turned(), repeated)),
         ]
-        ends = part == parts - 1
-        group_ends = group + 1 == item.groups
-        with m.If(mine & item.turned):
-            m.d.sync += [
-                across.eq(Mux(row_ends, 0, across + 1)),
-                passed.eq(Mux(row_ends, 0, passed + item.groups)),
-            ]
-            with m.If(row_ends):
-                m.d.sync += candidate.eq(candidate + 1)
-                m.d.sync += group.eq(group + (candidate == CANDIDATES - 1))
-        with m.If(mine & ~item.turned):
-            m.d.sync += part.eq(Mux(ends, 0, part + 1))
-            with m.If(ends):
-                m.d.sync += group.eq(Mux(group_ends, 0, group + 1))
-                # A pass has a word for every group, and every chain's column in each.
-                pass_ends = group_ends & (column == chains - 1)
-                m.d.sync += at.eq(Mux(group_ends & ~pass_ends, at - item.groups + 1, at + 1))
-                with m.If(group_ends):
-                    m.d.sync += column.eq(column + 1)
-        with m.If(self.valid & (beat + 1 == item.beats)):
-            m.d.sync += [
-                signal.eq(0) for signal in (part, column, at, group, across, candidate, passed)
-            ]
-        along = Mux(mine & ~item.turned, (1 << each) - 1, 0) << (part * each)
+        row = Mux(mine & ~item.turned, (1 << each) - 1, 0) << (part * each)
         for chain in range(chains):
             enable = self.raw.enable[CANDIDATES * chain :][:CANDIDATES]
-            turned = Mux(mine & item.turned, 1, 0) << candidate
-            m.d.comb += enable.eq(turned | Mux(column == chain, along, 0))
+            turned = (mine & item.turned) << candidate
+            m.d.comb += enable.eq(turned | Mux(column == chain, row, 0))
+
+    def _along(self, m: Module, item: Any, moves: Value, last: Value) -> tuple[Value, ...]:
+        """Walk rows of memory along the reduction; returns word, column of the pass, and part.
+
+        A pass has a word for every group, and every chain's column in each.
+        """
+        chains, parts = self.arch.mv_columns, CANDIDATES // shapes.beat_bytes(self.arch)
+        at, column, part = Signal.like(self.raw.at), Signal(range(chains)), Signal(range(parts))
+        group = Signal(shapes.GROUP_BITS)
+        ends, group_ends = part == parts - 1, group + 1 == item.groups
+        returns = group_ends & (column != chains - 1)
+        with m.If(last):
+            m.d.sync += [signal.eq(0) for signal in (at, column, part, group)]
+        with m.Elif(moves):
+            m.d.sync += part.eq(Mux(ends, 0, part + 1))
+            with m.If(ends):
+                m.d.sync += [
+                    group.eq(Mux(group_ends, 0, group + 1)),
+                    at.eq(Mux(returns, at - item.groups + 1, at + 1)),
+                    column.eq(column + group_ends),
+                ]
+        return at, column, part
+
+    def _across(self, m: Module, item: Any, moves: Value, last: Value) -> tuple[Value, ...]:
+        """Walk rows of memory across the reduction; returns word and candidate of the row."""
+        passed, group = Signal.like(self.raw.at), Signal(shapes.GROUP_BITS)
+        count, candidate = Signal(shapes.GROUP_BITS), Signal(range(CANDIDATES))
+        beats = item.tile.end_2 >> (self.arch.mv_columns - 1).bit_length()
+        row_ends = count + 1 == beats
+        with m.If(last):
+            m.d.sync += [signal.eq(0) for signal in (passed, group, count, candidate)]
+        with m.Elif(moves):
+            m.d.sync += [
+                count.eq(Mux(row_ends, 0, count + 1)),
+                passed.eq(Mux(row_ends, 0, passed + item.groups)),
+                candidate.eq(candidate + row_ends),
+                group.eq(group + (row_ends & (candidate == CANDIDATES - 1))),
+            ]
+        return passed + group, candidate
 
     def _turned(self) -> Value:
         """Return a word with a byte of the beat for every chain, whatever the candidate."""

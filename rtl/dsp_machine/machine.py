@@ -18,6 +18,7 @@ from rtl.machine import shapes as machine_shapes
 from rtl.unit import Unit, structured
 from simulator.arch.dsp_cells import CANDIDATES
 from simulator.arch.dsp_chain import INDEX_BITS, DspChain
+from simulator.dsp_isa.layout import TABLE_ROWS, Base
 from simulator.dsp_isa.layout import Module as Unit_
 
 __all__ = ["DspMachine", "check_dsp_machine"]
@@ -105,7 +106,7 @@ class DspMachine(Unit):
     def _settings(self, m: Module) -> dict[str, Any]:
         """Hold what the host sets."""
         word, register = self.load.word, self.load.register
-        bases = [Signal(shapes.LINE_BITS, name=f"base_{i}") for i in range(shapes.registers())]
+        bases = [Signal(shapes.LINE_BITS, name=f"base_{i}") for i in range(len(Base))]
         length, words = Signal(shapes.COUNT_BITS), Signal(shapes.COUNT_BITS)
         targets = {Setting.LENGTH.value: length, Setting.WORDS.value: words}
         targets |= {Setting.BASE.value + i: base for i, base in enumerate(bases)}
@@ -220,10 +221,12 @@ class DspMachine(Unit):
     def _out_buffer(self, m: Module) -> None:
         """The out buffer: words of results, written in parts, read whole."""
         arch, st, mv, misc = self.arch, self.st, self.mv, self.misc
-        words = self._memory(m, "out_buffer", shapes.WORD_RESULTS * 16, shapes.out_words(arch))
+        words = self._memory(
+            m, "out_buffer", shapes.WORD_RESULTS * shapes.RESULT_BITS, shapes.out_words(arch)
+        )
         mine = [getattr(mv, f"write_{word}") for word in range(shapes.result_words(arch))]
         for write in (self.receiver.out, st.write, misc.write, *mine):
-            self._write(m, words, 16, write.at, write.results, write.enable)
+            self._write(m, words, shapes.RESULT_BITS, write.at, write.results, write.enable)
         m.d.comb += [
             st.seen.eq(self._read(m, words, st.at)),
             mv.vector.eq(self._read(m, words, mv.vector_at)),
@@ -236,8 +239,8 @@ class DspMachine(Unit):
         """The row table: lines of entries, one written at a time."""
         receiver, mv = self.receiver, self.mv
         entry = shapes.row_entry()
-        words = self._memory(m, "row_table", 16 * entry.size, shapes.TABLE_LINES)
-        value = Cat([receiver.data] * 16)
+        words = self._memory(m, "row_table", TABLE_ROWS * entry.size, shapes.TABLE_LINES)
+        value = Cat([receiver.data] * TABLE_ROWS)
         self._write(m, words, entry.size, receiver.table_at, value, receiver.table_enable)
         line = structured(shapes.entries(), "scale_line")
         m.d.comb += [

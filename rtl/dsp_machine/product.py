@@ -11,7 +11,7 @@ from rtl.dsp_machine import shapes
 from rtl.dsp_machine.load import rows_kept
 from rtl.dsp_machine.sequencer import spread
 from rtl.dsp_machine.shapes import MODULES
-from rtl.dsp_machine.store import narrow
+from rtl.dsp_machine.store import narrow, results_of
 from rtl.unit import Unit, structured
 from simulator.arch.dsp_cells import CANDIDATES, KEPT
 from simulator.arch.dsp_chain import INDEX_BITS, DspChain
@@ -44,7 +44,7 @@ class Requantise(Unit):
         }
         for word in range(words):
             ports[f"entries_{word}"] = In(shapes.entries())
-            ports[f"results_{word}"] = Out(shapes.WORD_RESULTS * 16)
+            ports[f"results_{word}"] = Out(shapes.WORD_RESULTS * shapes.RESULT_BITS)
             ports[f"enable_{word}"] = Out(shapes.WORD_RESULTS)
         super().__init__(ports)
 
@@ -60,7 +60,7 @@ class Requantise(Unit):
                 m.d.comb += there.eq((row >= self.row) & (row < self.end) & (row < self.row + rows))
                 result = self._result(m, word, lane, self._sum(m, place))
                 target = getattr(self, f"results_{word}")
-                m.d.comb += target[16 * lane :][:16].eq(result)
+                m.d.comb += target[shapes.RESULT_BITS * lane :][: shapes.RESULT_BITS].eq(result)
                 m.d.comb += getattr(self, f"enable_{word}")[lane].eq(there)
         return m
 
@@ -79,7 +79,7 @@ class Requantise(Unit):
         entry = getattr(self, f"entries_{word}")[lane]
         bias = Mux(self.tabled, entry.bias, 0)
         value = rounded(total, Mux(self.tabled, entry.down, self.down)) + bias
-        narrowed = saturated(value, 16)
+        narrowed = saturated(value, shapes.RESULT_BITS)
         return Mux(self.relu & (narrowed < 0), 0, narrowed)
 
 
@@ -103,7 +103,7 @@ class Product(Unit):
             "tile_0": In(shapes.tile()),
             "tile_1": In(shapes.tile()),
             "vector_at": Out(shapes.OUT_BITS),
-            "vector": In(shapes.WORD_RESULTS * 16),
+            "vector": In(shapes.WORD_RESULTS * shapes.RESULT_BITS),
             "matrix_at": Out(matrix),
             "weights": In(weights * 8),
             "indices": In(weights * INDEX_BITS),
@@ -165,13 +165,12 @@ class Product(Unit):
 
     def _candidates(self, m: Module, mpe: Any) -> None:
         """Give every pass its group of the vector, rounded to int8."""
-        group = Signal(14, name="side_group")
+        group = Signal(shapes.GROUP_BITS, name="side_group")
         m.d.comb += [
             self.vector_at.eq((self._held.vector << shapes.WORD_SHIFT) + group),
             mpe.side.valid.eq(1),
         ]
-        for place in range(CANDIDATES):
-            result = self.vector[16 * place : 16 * place + 16].as_signed()
+        for place, result in enumerate(results_of(self.vector)):
             m.d.comb += mpe.side.payload[0][place][0].eq(narrow(result, self._held.shift))
         with m.If(self.go):
             m.d.sync += group.eq(0)
@@ -180,7 +179,10 @@ class Product(Unit):
 
     def _weights(self, m: Module, mpe: Any) -> None:
         """Give every set its weights: a word of the buffer, indices of their own if not dense."""
-        count, group = Signal.like(self.matrix_at, name="word"), Signal(14, name="top_group")
+        count, group = (
+            Signal.like(self.matrix_at, name="word"),
+            Signal(shapes.GROUP_BITS, name="top_group"),
+        )
         ends = group + 1 == self._held.groups
         step, _, _ = self._pass_rows(m, "top", mpe.top.ready & ends)
         stages, groups = self.arch.chain_stages, shapes.chain(self.arch).chain.groups

@@ -24,7 +24,6 @@ from simulator.dsp_isa.layout import (
     ROW_ENTRY,
     TABLE_ROWS,
     WORDS,
-    Base,
     Module,
 )
 
@@ -76,9 +75,11 @@ WORD_SHIFT: Final = (LINE_ELEMENTS // WORD_RESULTS).bit_length() - 1
 """Bits of a word's place in a line."""
 
 OUT_BITS: Final = LINES_BITS + WORD_SHIFT
-RESULT: ShapeLike = signed(16)
-NARROW: ShapeLike = signed(8)
+RESULT_BITS: Final = 16
+"""Width of a result on the chip; in memory it has 8 bits."""
 
+GROUP_BITS: Final = 14
+"""Width of a count of groups of candidates."""
 
 CODE_CHANNELS: Final = ("ar", "r")
 CODE_PREFIX: Final = "p_axi_"
@@ -160,7 +161,7 @@ def load() -> data.StructLayout:
             "shift": 4,
             "bits": 4,
             "turned": 1,
-            "groups": 12,
+            "groups": GROUP_BITS,
             "table": LINES_BITS,
             "tile": tile(),
             "half": 1,
@@ -195,7 +196,9 @@ def result_words(arch: DspChain) -> int:
 
 def out_write(arch: DspChain) -> data.StructLayout:
     """A write to the out buffer, with an enable for every result."""
-    return data.StructLayout({"at": OUT_BITS, "results": WORD_RESULTS * 16, "enable": WORD_RESULTS})
+    return data.StructLayout(
+        {"at": OUT_BITS, "results": WORD_RESULTS * RESULT_BITS, "enable": WORD_RESULTS}
+    )
 
 
 def weight_write(arch: DspChain) -> data.StructLayout:
@@ -242,15 +245,10 @@ def host(arch: DspChain) -> dict[str, wiring.Member]:
         **heads,
         **missing,
         "out_at": In(OUT_BITS),
-        "out_seen": Out(WORD_RESULTS * 16),
+        "out_seen": Out(WORD_RESULTS * RESULT_BITS),
     }
 
 
 def stream_of(shape: ShapeLike) -> wiring.Signature:
     """A stream of `shape`."""
     return stream.Signature(shape)
-
-
-def registers() -> int:
-    """Base registers."""
-    return len(Base)

@@ -9,6 +9,7 @@ from rtl.dsp_chain.special import Special
 from rtl.dsp_machine import shapes
 from rtl.dsp_machine.sequencer import spread
 from rtl.dsp_machine.shapes import MODULES
+from rtl.dsp_machine.store import results_of
 from rtl.unit import Unit, structured
 from simulator.arch.dsp_cells import CANDIDATES
 from simulator.arch.dsp_chain import DspChain
@@ -32,7 +33,7 @@ class RowUnit(Unit):
 
     def __init__(self, arch: DspChain, *, part_module: str | None = None) -> None:
         self.arch, self.part_module = arch, part_module
-        word = shapes.WORD_RESULTS * 16
+        word = shapes.WORD_RESULTS * shapes.RESULT_BITS
         super().__init__(
             {
                 "go": In(1),
@@ -106,9 +107,9 @@ class RowUnit(Unit):
         m.d.comb += two.eq(
             (held.op == MiscOp.SOFTMAX) | Cat(held.op == norm for norm in NORMS).any()
         )
-        group, row, again = Signal(14), Signal(shapes.OUT_BITS), Signal()
+        group, row, again = Signal(shapes.GROUP_BITS), Signal(shapes.OUT_BITS), Signal()
         ends = group + 1 == held.groups
-        mask = Mux(held.turn == 0, 0, (Const(1, 16) << held.turn) >> 1)
+        mask = Mux(held.turn == 0, 0, (Const(1, shapes.RESULT_BITS) << held.turn) >> 1)
         with m.If(self.go):
             m.d.sync += [group.eq(0), row.eq(0), again.eq(0)]
         with m.Elif(unit.side.ready):
@@ -125,7 +126,6 @@ class RowUnit(Unit):
             unit.top.valid.eq(1),
         ]
         norm = Cat(held.op == each for each in NORMS).any()
-        for place in range(CANDIDATES):
-            other = self.b[16 * place : 16 * place + 16].as_signed()
+        for place, other in enumerate(results_of(self.b)):
             pair = unit.top.payload[place]
             m.d.comb += pair[0].eq(Mux(norm, 1 << FRACTION_BITS, other))

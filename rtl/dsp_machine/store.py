@@ -16,12 +16,18 @@ from rtl.unit import Unit, structured
 from simulator.arch.dsp_chain import DspChain
 from simulator.dsp_isa.layout import Module as Unit_
 
-__all__ = ["Store", "narrow"]
+__all__ = ["Store", "narrow", "results_of"]
 
 
 def narrow(value: Value, shift: Value) -> Value:
     """Return a result divided by 2**shift as int8: halves up, saturated."""
     return saturated(rounded(value, shift), 8)
+
+
+def results_of(word: Value) -> list[Value]:
+    """Return the results of a word of the out buffer."""
+    bits = shapes.RESULT_BITS
+    return [word[bits * i :][:bits].as_signed() for i in range(shapes.WORD_RESULTS)]
 
 
 class Store(Unit):
@@ -48,7 +54,7 @@ class Store(Unit):
                 "given": Out(len(MODULES)),
                 "linked": Out(len(MODULES)),
                 "at": Out(shapes.OUT_BITS),
-                "seen": In(shapes.WORD_RESULTS * 16),
+                "seen": In(shapes.WORD_RESULTS * shapes.RESULT_BITS),
                 "write": Out(shapes.out_write(arch)),
                 **{name: axi[name] for name in ("aw", "w", "b")},
             }
@@ -140,9 +146,8 @@ class Store(Unit):
         held, count = self._held, self._count
         elements = shapes.beat_bytes(self.arch)
         parts = shapes.WORD_RESULTS // elements
-        results = [self.seen[16 * i : 16 * i + 16].as_signed() for i in range(shapes.WORD_RESULTS)]
         bytes_ = []
-        for place, result in enumerate(results):
+        for place, result in enumerate(results_of(self.seen)):
             byte = Signal(signed(8), name=f"narrow_{place}")
             m.d.comb += byte.eq(narrow(result, held.shift))
             bytes_.append(byte)
@@ -152,7 +157,9 @@ class Store(Unit):
         m.d.comb += [
             self.at.eq((held.bank << shapes.WORD_SHIFT) + word),
             self.write.at.eq((held.address[: shapes.LINES_BITS] << shapes.WORD_SHIFT) + count),
-            self.write.results.eq(Cat((byte << held.shift)[:16] for byte in bytes_)),
+            self.write.results.eq(
+                Cat((byte << held.shift)[: shapes.RESULT_BITS] for byte in bytes_)
+            ),
             self.write.enable.eq(Mux(linking, (1 << shapes.WORD_RESULTS) - 1, 0)),
         ]
         with m.If(self._walk.advance):
