@@ -11,16 +11,19 @@ import resource
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sparseloom.sweeps import sweep
+from sparseloom.sweeps.executors import executor, in_any_order
 
 POINTS = 10_000
-SHORT = (100, 400)
+SHORT = (50, 250)
 """Points of the two runs that tell a cluster's cost a point from its cost to start."""
 POINT_S = 0.05
-"""Seconds of a point that the cost of a cluster is set against."""
+TASK = 10
+"""Seconds of a point on the cluster, and points of a task: as many as a sweep gives it then."""
 
 SPEC = {
     "name": "N:M arrays for ResNet-50",
@@ -64,30 +67,40 @@ def _processor(who: int) -> float:
     return used.ru_utime + used.ru_stime
 
 
-def run(points: int, jobs: int, *, cluster: bool = False) -> Spent:
-    """Return what a sweep of `points` takes in `jobs` processes, or on a cluster of as many."""
+def run(points: int, jobs: int) -> Spent:
+    """Return what a sweep of `points` takes in `jobs` processes."""
     kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     before, began = [_processor(who) for who in kinds], time.perf_counter()
     spec = {**SPEC, "sampler": {"kind": "random", "points": points}}
     with tempfile.TemporaryDirectory() as folder:
-        store = Path(folder) / "points.db"
-        if cluster:
-            from distributed import LocalCluster
-
-            with LocalCluster(n_workers=jobs, threads_per_worker=1, dashboard_address=None) as dask:
-                done = sweep(spec, store, dask=dask.scheduler_address)
-        else:
-            done = sweep(spec, store, jobs=jobs)
+        done = sweep(spec, Path(folder) / "points.db", jobs=jobs)
     assert (done.computed, done.failed) == (points, 0)
     wall = time.perf_counter() - began
     here, workers = (_processor(who) - b for who, b in zip(kinds, before, strict=True))
     return Spent(wall=wall, here=here, workers=workers)
 
 
-def _slope(jobs: int, *, cluster: bool) -> float:
-    """Return the processor seconds of one more point."""
-    few, more = (run(points, jobs, cluster=cluster).processor for points in SHORT)
-    return (more - few) / (SHORT[1] - SHORT[0])
+def burn(batch: Sequence[float]) -> None:
+    """Take so many seconds of processor time for every point of a task, and no more."""
+    for seconds in batch:
+        ends = time.process_time() + seconds
+        while time.process_time() < ends:
+            pass
+
+
+def cluster_s(points: int) -> float:
+    """Return the processor seconds of `points` on a Dask cluster, start and end included."""
+    from distributed import LocalCluster
+
+    kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    before = sum(map(_processor, kinds))
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as dask,
+        executor(2, dask.scheduler_address) as (pool, workers),
+    ):
+        for _ in in_any_order(pool, workers, burn, [[POINT_S] * TASK] * (points // TASK)):
+            pass
+    return sum(map(_processor, kinds)) - before
 
 
 def main() -> None:
@@ -104,7 +117,8 @@ def main() -> None:
         f"second process: {one.wall / two.wall:.2f}x by wall time, "
         f"{one.processor / max(two.processor / 2, two.here):.2f}x by processor time"
     )
-    adds = _slope(2, cluster=True) - _slope(2, cluster=False)
+    few, more = map(cluster_s, SHORT)
+    adds = (more - few) / (SHORT[1] - SHORT[0]) - POINT_S
     print(f"Dask adds {1e3 * adds:.2f} ms a point: {adds / POINT_S:.1%} of {1e3 * POINT_S:.0f} ms")
 
 

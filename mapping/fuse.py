@@ -79,16 +79,15 @@ def rows(graph: WorkloadGraph) -> list[Row]:
     left out.
     """
     readers = Counter(tensor for op in graph.ops for tensor in op.inputs)
-    origin: dict[str, str] = {}  # of the views of a tensor that is read once
+    origin: dict[str, str] = {}  # what a view, or a view of a view, is of
     found: list[Row] = []
     for op in graph.ops:
+        sources = [origin.get(t, t) if readers[t] == 1 else t for t in op.inputs]
         if op.kind is OpKind.RESHAPE:
-            origin[op.output] = origin.get(op.inputs[0], op.inputs[0])
-            if readers[op.inputs[0]] != 1:
-                origin[op.output] = op.output
+            origin[op.output] = sources[0]
             continue
         before = found[-1].ops[-1] if found else None
-        at = _kept_input(before, op, [origin.get(t, t) for t in op.inputs], readers)
+        at = _kept_input(before, op, sources, readers)
         if at is None:
             found.append(Row((op,), ()))
         else:

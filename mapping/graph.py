@@ -130,7 +130,8 @@ def _fused(graph: WorkloadGraph, work: "_GraphMapper") -> tuple[dict[str, Kept],
     keeps: dict[str, Kept] = {}
     chains: list[tuple[str, ...]] = []
     least: Number = 0
-    for row in rows(graph):
+    known = rows(graph)
+    for row in known:
         best = best_keeping(len(row.ops), partial(work.price, row))
         bound = best_keeping(len(row.ops), partial(work.price, row, bound=True))
         if best is None or bound is None:  # then some operator fits nowhere by itself
@@ -140,7 +141,7 @@ def _fused(graph: WorkloadGraph, work: "_GraphMapper") -> tuple[dict[str, Kept],
             keeps[op.name] = row.kept(i, *flags[i : i + 2])
         chains += (chain for chain in row.chains(best.kept) if len(chain) > 1)
         least += bound.cost
-    alone = [work.price(Row((op,), ()), 0, False, False) for row in rows(graph) for op in row.ops]
+    alone = [work.price(row, i, False, False) for row in known for i in range(len(row.ops))]
     unfused = None if None in alone else sum(cost for cost in alone if cost is not None)
     return keeps, Fusion(chains=tuple(chains), bound=least, unfused=unfused)
 

@@ -60,6 +60,15 @@ def test_views_of_a_tensor_that_is_read_once_cut_no_row():
     assert names(net.build("views")) == [["conv"], ["head"], ["other"]]
 
 
+def test_a_view_with_two_readers_cuts_the_row_of_what_it_views():
+    net = GraphBuilder()
+    x = net.conv("conv", net.tensor("input", (1, 4, 4, 2)), 4, 3)
+    flat = net.flatten("flat", x)
+    net.linear("one", flat, 5)
+    net.linear("other", flat, 5)
+    assert names(net.build("views")) == [["conv"], ["one"], ["other"]]
+
+
 def test_best_keeping_takes_the_cheapest_way_and_of_equals_the_one_that_keeps_more():
     costs = {(0, 0, 0): 3, (0, 0, 1): 1, (1, 0, 0): 4, (1, 1, 0): 6, (1, 1, 1): 5, (1, 0, 1): 1}
     costs |= {(2, 0, 0): 2, (2, 1, 0): None}

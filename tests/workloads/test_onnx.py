@@ -1,4 +1,3 @@
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -69,10 +68,8 @@ def test_load_recogniser_fuses_spelled_out_activations(recogniser):
     assert posts[("Sigmoid", "Mul")] == 5
 
 
-def test_load_and_prune_recogniser_takes_under_two_seconds():
-    began = time.perf_counter()
+def test_load_and_prune_recogniser():
     graph = load_onnx(pp_ocr("rec")).sparsify(NofM(2, 8))
-    assert time.perf_counter() - began < 2
     sparse = [
         op.inputs[1] for op in graph.gemm_ops if graph.tensors[op.inputs[1]].sparsity == NofM(2, 8)
     ]

@@ -1,4 +1,3 @@
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -332,14 +331,10 @@ def test_training_every_weight_is_updated_once(name, method):
     assert idle == set()  # every gradient is read by somebody
 
 
-def test_training_resnet50_batch_64_builds_in_a_tenth_of_a_second():
-    graph = build("resnet50", batch=64).sparsify(S)
-    seconds = []
-    for _ in range(3):
-        began = time.perf_counter()
-        graph.training("bdwp")
-        seconds.append(time.perf_counter() - began)
-    assert min(seconds) < 0.1
+def test_a_step_grows_with_layers_and_not_with_the_batch():
+    small, large = (build("resnet50", batch=n).sparsify(S).training("bdwp") for n in (1, 64))
+    assert [op.name for op in small.ops] == [op.name for op in large.ops]
+    assert large.values == {}
 
 
 # --- vector operators and fused work ---------------------------------------------------------

@@ -1,4 +1,3 @@
-import time
 from dataclasses import replace
 
 import pytest
@@ -52,27 +51,21 @@ def test_build_weights_have_the_published_number(name):
 
 
 @pytest.mark.parametrize("name", ZOO)
-def test_build_any_network_is_fast_and_repeatable(name):
-    build(name)
-    seconds = min(timed(lambda: build(name)) for _ in range(3))
-    assert seconds < 0.15
-    assert build(name).digest() == build(name).digest()
+def test_build_any_network_is_repeatable_and_shapes_only(name):
+    graph = build(name)
+    assert graph.values == {}
+    assert build(name).digest() == graph.digest()
 
 
-def timed(call):
-    began = time.perf_counter()
-    call()
-    return time.perf_counter() - began
+def test_sparsify_a_network_by_shape_draws_nothing():
+    dense = build("resnet50")
+    sparse = dense.sparsify(NofM(2, 8))
+    assert sparse.values == {}
+    assert sparse.ops == dense.ops
 
 
-def test_sparsify_resnet50_is_fast():
-    assert min(timed(lambda: build("resnet50").sparsify(NofM(2, 8))) for _ in range(3)) < 0.1
-
-
-def test_build_long_decode_is_folded_and_fast():
-    call = lambda: build("llama2-7b", prefill=128, decode=2048)  # noqa: E731
-    assert min(timed(call) for _ in range(3)) < 0.5
-    assert len(call().ops) < 3 * 2048 + 1500
+def test_build_long_decode_is_folded():
+    assert len(build("llama2-7b", prefill=128, decode=2048).ops) < 3 * 2048 + 1500
 
 
 def test_resnet18_has_twenty_convolutions_and_known_names():
