@@ -49,7 +49,7 @@ def map_graph(
     return map_inference(
         graph,
         arch,
-        lambda op: _product(graph, arch, op, ignored),
+        lambda op: (_product(graph, arch, op, ignored),) * 2,
         lambda: [f"{why}: {listed(names)}" for why, names in ignored.items()],
         mapper=mapper,
         objective=objective,

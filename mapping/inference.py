@@ -17,7 +17,7 @@ from simulator.engine import program_cycles
 from simulator.schedule import Block, OpSchedule, Repeat, Schedule, Step, Unit
 from workloads.graph import Op, OpKind, Phase, TensorSpec, WorkloadGraph
 
-__all__ = ["map_inference", "program_of", "transfer_cycles", "vector_op"]
+__all__ = ["Lowered", "map_inference", "program_of", "transfer_cycles", "vector_op"]
 
 MOST_HALVINGS = 6
 """How often chunks are halved below the largest that fits, in search of more overlap."""
@@ -25,12 +25,13 @@ MOST_HALVINGS = 6
 Unmapped = PEGrid | ClosedForm
 
 Program = tuple[Block, abc.Mapping[str, int]]
+Lowered = tuple[OpSchedule, OpSchedule]
 
 
 def map_inference(
     graph: WorkloadGraph,
     arch: Unmapped,
-    product: Callable[[Op], OpSchedule],
+    product: Callable[[Op], Lowered],
     notes: Callable[[], Iterable[str]],
     *,
     mapper: str,
@@ -39,21 +40,27 @@ def map_inference(
 ) -> MapperResult:
     """Return every operator of `graph`: products by `product`, the rest on the vector lanes.
 
-    `notes` is called last, for what `product` has to tell the reader; `on_op` with the name of
-    each operator when it is mapped. Raises ValueError for an unknown mapper or objective and for a
-    training step.
+    `product` returns a program and one that costs no more than any it was chosen from. `notes` is
+    called last, for what `product` has to tell the reader; `on_op` with the name of each operator
+    when it is mapped. Raises ValueError for an unknown mapper or objective and for a training
+    step.
     """
     if mapper not in MAPPERS:
         raise ValueError(f"Unknown mapper {mapper!r}; known: {', '.join(MAPPERS)}")
     wanted = Objective.of(objective)
     _check_inference(graph)
     began = time.perf_counter()
-    ops = []
+    found: list[Lowered] = []
     for op in graph.ops:
-        ops.append(product(op) if op.gemm else vector_op(graph, arch, op))
+        found.append(product(op) if op.gemm else (vector_op(graph, arch, op),) * 2)
         if on_op:
             on_op(op.name)
+    ops = [op for op, _ in found]
     costs = tuple(op_cost(arch, wanted, op) * op.repeat for op in ops)
+    bounds = tuple(
+        cost if least is op else op_cost(arch, wanted, least) * op.repeat
+        for cost, (op, least) in zip(costs, found, strict=True)
+    )
     return MapperResult(
         schedule=Schedule(
             workload=graph.name,
@@ -67,7 +74,7 @@ def map_inference(
         mapper=mapper,
         objective=wanted,
         op_costs=costs,
-        op_bounds=costs,
+        op_bounds=bounds,
         considered=len(list(graph.gemm_ops)),
         seconds=time.perf_counter() - began,
     )

@@ -5,6 +5,7 @@ of equal shape and structure share one draw. Whatever is not known to be zero co
 """
 
 import collections.abc as abc
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -16,7 +17,7 @@ from mapping.graph import rounding_note
 from mapping.grid_blocks import Blocking, Part, Timed, blocking, blockings
 from mapping.grid_cells import RECORD, Cells, time_gemm
 from mapping.grid_lanes import act_lanes, weight_lanes
-from mapping.inference import map_inference, transfer_cycles
+from mapping.inference import Lowered, map_inference, transfer_cycles
 from mapping.objective import Objective
 from mapping.types import MapperResult, NoMapping
 from simulator.arch import MemoryMode, PEGrid
@@ -81,12 +82,12 @@ class _Work:
     graph: WorkloadGraph
     arch: PEGrid
     seed: int
-    known: dict[Any, OpSchedule] = field(default_factory=dict)
+    known: dict[Any, Lowered] = field(default_factory=dict)
     shared: list[str] = field(default_factory=list)
     unseen: list[str] = field(default_factory=list)
 
-    def product(self, op: Op) -> OpSchedule:
-        """Return one product; equal ones that are drawn share their time."""
+    def product(self, op: Op) -> Lowered:
+        """Return one product and its bound; equal ones that are drawn share their time."""
         assert op.gemm is not None
         key = (op.gemm, op.window, bool(op.post), *map(self._source, (*op.inputs[:2], op.output)))
         if key not in self.known:
@@ -95,7 +96,9 @@ class _Work:
             self.shared.append(op.name)
         if self.arch.skips_activations and self._dense(op.inputs[0]):
             self.unseen.append(op.name)
-        return replace(self.known[key], name=op.name, kind=op.kind.value, repeat=op.repeat)
+        chosen, least = self.known[key]
+        named = replace(chosen, name=op.name, kind=op.kind.value, repeat=op.repeat)
+        return named, named if least is chosen else least
 
     def _dense(self, tensor: str) -> bool:
         spec = self.graph.tensors[tensor]
@@ -127,7 +130,7 @@ class _Work:
                 f"{listed(self.unseen)}"
             )
 
-    def _timed(self, op: Op) -> OpSchedule:
+    def _timed(self, op: Op) -> Lowered:
         g, grid = op.gemm, self.arch
         assert g is not None
         self._check_delta(op)
@@ -139,9 +142,11 @@ class _Work:
         cells = time_gemm(grid, g, act, weight)
         timed = Timed(gemm=g, cells=cells, act=act.stored, weight=weight.stored)
         written = self._written(op)
-        chosen, program = self._fastest(op, timed, written)
+        found = self._blockings(op, timed)
+        chosen, program = _thriftiest(grid, found, written)
         outputs = g.groups * g.m * g.n
-        return OpSchedule(
+        moved = _moved(grid, chosen, written)
+        done = OpSchedule(
             name=op.name,
             kind=op.kind.value,
             program=program,
@@ -154,7 +159,7 @@ class _Work:
             counts=add(
                 [
                     _array_events(grid, cells),
-                    _moved(grid, chosen, written),
+                    moved,
                     {("vector", "op", "full"): outputs} if op.post else {},
                 ]
             ),
@@ -164,6 +169,17 @@ class _Work:
                 "tile": f"{grid.rows}x{grid.cols}x{grid.chunk}, {chosen.shape}",
             },
         )
+        if len(found) == 1:
+            return done, done
+        least = _least_moved(grid, found, written)
+        spared = {event: least[event] - n for event, n in moved.items()}
+        bound = replace(
+            done,
+            program=(Step(unit=Unit.ARRAY, label="least", cycles=_floor(grid, found, written)),),
+            tokens={},
+            counts=add([done.counts, spared]),
+        )
+        return done, bound
 
     def _check_delta(self, op: Op) -> None:
         g, most = op.gemm, self.arch.delta_chunks
@@ -184,15 +200,32 @@ class _Work:
             return Packed(value_bits=bits * outputs)
         return least_packed(outputs, nnz_of(self.graph, op.output), bits)
 
-    def _fastest(self, op: Op, timed: Timed, written: Packed) -> tuple[Blocking, Block]:
+    def _blockings(self, op: Op, timed: Timed) -> list[Blocking]:
+        """Return the blockings to choose from, at least one."""
         if self.arch.memory is not MemoryMode.MODELLED:
-            whole = blocking(self.arch, timed, (1, 1, 1), rows_outer=True)
-            return whole, _program(self.arch, whole, written)
+            return [blocking(self.arch, timed, (1, 1, 1), rows_outer=True)]
         found = blockings(self.arch, timed)
         if not found:
             finest = blocking(self.arch, timed, timed.cells.cell.shape, rows_outer=True)
             raise NoMapping(f"Op {op.name!r} fits no buffer: {finest.misfit(self.arch)}")
-        return _thriftiest(self.arch, found, written)
+        return found
+
+
+def _floor(grid: PEGrid, found: list[Blocking], written: Packed) -> int:
+    """Return cycles that none of the blockings falls below: its array's, its transfers'."""
+    array = (int((b.first + b.others).sum()) for b in found)
+    bits = (_traffic(grid, b) + written.bits for b in found)
+    rate = 8 * grid.dram.bandwidth_bytes_per_s
+    return min(max(n, m * grid.clock_hz // rate) for n, m in zip(array, bits, strict=True))
+
+
+def _least_moved(grid: PEGrid, found: list[Blocking], written: Packed) -> Counter[Event]:
+    """Return the least of each event of moving data that any of the blockings takes."""
+    events = [Counter(_moved(grid, b, written)) for b in found]
+    least = events[0].copy()
+    for other in events[1:]:
+        least &= other
+    return least
 
 
 def _thriftiest(grid: PEGrid, found: list[Blocking], written: Packed) -> tuple[Blocking, Block]:

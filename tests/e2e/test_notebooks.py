@@ -75,8 +75,8 @@ def test_flightllm_draws_every_figure_and_concludes():
     calls = [cell for cell in notebook.cells if "figures." in cell.source]
     assert len(images) == len(calls) == 6
     last = notebook.cells[-1].outputs[0]["text"]
-    assert "Published steps and prompts: -4.0% to +4.7%" in last
-    assert "the board's +1.3% to +4.2%" in last
+    assert "Published steps and prompts: -3.6% to +5.0%" in last
+    assert "the board's +1.4% to +4.3%" in last
 
 
 def test_design_space_draws_every_figure_and_concludes():

@@ -12,8 +12,10 @@ from mapping import NoMapping, map_graph
 from mapping.grid_blocks import Timed, blocking, blockings
 from mapping.grid_cells import time_gemm
 from mapping.grid_lanes import act_lanes, weight_lanes
-from mapping.pe_grid import _program, _tokens
+from mapping.objective import Objective, op_cost
+from mapping.pe_grid import _moved, _program, _tokens
 from simulator.arch.load import load_arch
+from simulator.counts import add
 from simulator.engine import program_cycles, unit_cycles, without
 from simulator.functional import im2col
 from simulator.models.product import Packed
@@ -246,6 +248,26 @@ def test_blocks_fit_and_are_as_fast_as_any_within_a_percent():
     written = Packed(value_bits=8 * 240 * 96)
     every = [program_cycles(_program(arch, b, written), _tokens(b)) for b in found]
     assert run(graph, arch).cycles <= 1.01 * min(every)
+
+
+@pytest.mark.parametrize("objective", Objective)
+def test_no_blocking_costs_less_than_the_bound(objective):
+    """The bound holds for every blocking, is near the choice, and is the choice where it is one."""
+    arch = load_arch("grid-tiny", act_buffer={"capacity_bytes": 1024})
+    graph = gemm_graph(60, 80, 48, weight=Unstructured(0.3), activation=Unstructured(0.6))
+    written = Packed(value_bits=8 * 60 * 48)
+    found = map_graph(graph, arch, objective=objective)
+    (op,) = found.schedule.ops
+    every = {b.shape: (b, _moved(arch, b, written)) for b in blockings(arch, timed(graph, arch))}
+    assert len(every) > 4
+    (own,) = (moved for shape, (_, moved) in every.items() if op.detail["tile"].endswith(shape))
+    for b, moved in every.values():
+        counts = add([op.counts, {event: -n for event, n in own.items()}, moved])
+        other = replace(op, program=_program(arch, b, written), tokens=_tokens(b), counts=counts)
+        assert found.bound <= op_cost(arch, objective, other)
+    assert 0.5 * found.cost < found.bound <= found.cost
+    whole = map_graph(gemm_graph(4, 8, 4), GRID, objective=objective)
+    assert whole.bound == whole.cost
 
 
 @pytest.mark.parametrize("preset", ["grid-tiny", "s4-like", "sparten-like", "delta-rnn-like"])
