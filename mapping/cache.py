@@ -10,11 +10,10 @@ import contextlib
 import json
 import os
 import tempfile
-from collections import OrderedDict
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final
 
 from mapping.exhaustive import exact_cost
 from mapping.objective import Goal, Number
@@ -24,6 +23,7 @@ from mapping.types import Mapping
 from simulator.arch import Dataflow, NMArray
 from simulator.nm_tile import NMSetting
 from simulator.plan import Stream, StreamPlan
+from simulator.recent import Recent
 from simulator.schedule import Block
 from simulator.simulate import VERSION
 from workloads.canonical import Spec, digest
@@ -34,29 +34,6 @@ MOST_ENTRIES: Final = 4096
 """Entries a process keeps; the ones not asked for the longest go first."""
 
 Program = tuple[Block, abc.Mapping[str, int], StreamPlan]
-K = TypeVar("K", bound=abc.Hashable)
-V = TypeVar("V")
-
-
-class Recent(Generic[K, V]):
-    """A mapping of bounded size that forgets what was not asked for the longest."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._entries: OrderedDict[K, V] = OrderedDict()
-
-    def get(self, key: K) -> V | None:
-        """Return the entry of `key`, None without one."""
-        if key not in self._entries:
-            return None
-        self._entries.move_to_end(key)
-        return self._entries[key]
-
-    def put(self, key: K, value: V) -> None:
-        """Keep `value`."""
-        self._entries[key] = value
-        if len(self._entries) > self._most:
-            self._entries.popitem(last=False)
 
 
 @lru_cache(maxsize=64)

@@ -18,7 +18,7 @@ def test_a_value_belongs_to_one_program_object_and_its_tokens():
 
 
 def test_the_programs_not_asked_for_the_longest_are_forgotten_first(monkeypatch):
-    monkeypatch.setattr(recent, "MOST", 2)
+    monkeypatch.setattr(recent, "MOST_PROGRAMS", 2)
     known, programs = PerProgram(), [[n] for n in range(3)]
     for n in (0, 1, 0, 2):
         known.get(programs[n], {}, lambda n=n: n)
