@@ -30,12 +30,19 @@ def channel(source: Module, target: Module) -> str:
 
 
 def _transfer(arch: DspChain, instruction: Instruction) -> int:
-    rate = arch.bytes_per_cycle(instruction.get("channels"), cross=bool(instruction.get("cross")))
+    channels, most = instruction.get("channels"), arch.hbm.channels
+    if not 1 <= channels <= most:
+        raise ValueError(f"{instruction.module} moves over {channels} channels, not 1 to {most}")
+    rate = arch.bytes_per_cycle(channels, cross=bool(instruction.get("cross")))
     return transfer_cycles(rate, instruction.get("bytes"))
 
 
 def duration(arch: DspChain, instruction: Instruction) -> tuple[int, int]:
-    """Return the cycles an instruction takes its module, and how much later its tokens appear."""
+    """Return the cycles an instruction takes its module, and how much later its tokens appear.
+
+    Raises ValueError for a transfer over no channel, or more than there are, and for an unknown
+    operation of MISC.
+    """
     get = instruction.get
     match instruction.module:
         case Module.LD:
@@ -79,7 +86,7 @@ def execute(
     `on_run` is called for every instruction, module by module in the order they run.
 
     Raises ValueError if it can never end, naming the module that waits, for whose token and at
-    which instruction.
+    which instruction, and for an instruction that the machine cannot run.
     """
     queues: dict[Module, deque[tuple[int, Instruction]]] = {m: deque() for m in Module}
     for number, instruction in enumerate(program):
@@ -138,7 +145,10 @@ def _advance(
             break
         queue.popleft()
         start = max([free[module], *(ready[name].popleft() for name in waiting)])
-        cycles, latency = duration(arch, instruction)
+        try:
+            cycles, latency = duration(arch, instruction)
+        except ValueError as error:
+            raise ValueError(f"Instruction {number}: {error}") from None
         free[module] = start + cycles
         busy[module] += cycles
         if on_run:

@@ -4,7 +4,7 @@ import pytest
 
 from simulator.arch import BufferParams, Compression, DdrParams, DspChain, HbmParams
 from simulator.arch.load import load_arch, read_arch_file
-from simulator.dsp_isa import Instruction, MiscOp, Module, duration
+from simulator.dsp_isa import Instruction, MiscOp, Module, duration, execute
 from simulator.units.dsp_timing import passes, transfer_cycles
 
 HBM = {
@@ -187,3 +187,11 @@ def test_layer_widths_repeat_over_the_layers():
     """Mixed precision is a pattern of widths over the layers."""
     arch = machine(weight_bits=(3, 4, 8))
     assert [arch.layer_bits(i) for i in range(5)] == [3, 4, 8, 3, 4]
+
+
+@pytest.mark.parametrize("channels", [0, 33])
+def test_a_transfer_takes_channels_that_are_there(channels):
+    """A program written by hand is told which instruction asks for what."""
+    load = Instruction(module=Module.LD, fields={"bytes": 64, "channels": channels})
+    with pytest.raises(ValueError, match=f"Instruction 0: LD moves over {channels} channels, not"):
+        execute(machine(), [load])
