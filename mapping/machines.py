@@ -52,7 +52,9 @@ def map_graph(
     """
     _check_fuses(arch, fuse)
     if isinstance(arch, DspChain):
-        raise ValueError("A DspChain compiles decoders one way: simulate the graph itself")
+        raise ValueError(
+            "A DspChain compiles decoders one way, so there is nothing to map: run the graph itself"
+        )
     if isinstance(arch, NMArray):
         return nm_array.map_graph(
             graph, arch, mapper=mapper, objective=objective, fuse=fuse, cache=cache, on_op=on_op

@@ -97,7 +97,10 @@ Mapper = Annotated[
     str, typer.Option(help="exhaustive, integer (both prove their optimum) or greedy.")
 ]
 Objective = Annotated[
-    str, typer.Option(help="What mappings minimise: cycles, energy, edp or dram_bytes.")
+    str,
+    typer.Option(
+        help="What mappings minimise: cycles, energy, edp or dram_bytes, summed over operators."
+    ),
 ]
 Fuse = Annotated[
     bool, typer.Option("--fuse", help="Also let tensors between operators stay on chip.")

@@ -99,7 +99,10 @@ def _bought(speedup: float, density: float, lost: Lost, cycles: int) -> str:
     ideal = f"{1 / density:.2f}x" if density else "everything"
     worth = [(cause, n) for cause, n in lost[:3] if 100 * n >= cycles]
     why = ", ".join(f"{SHORTFALLS[cause]} ({n:,} cycles)" for cause, n in worth)
-    kept = f"{density:.1%} of the products kept: {speedup:.2f}x of a possible {ideal}"
+    # Less than the products shrinks with them: skipped blocks of attention need no softmax either.
+    more = bool(density) and speedup > 1 / density
+    reach = f"more than the {ideal} of the products alone" if more else f"of a possible {ideal}"
+    kept = f"{density:.1%} of the products kept: {speedup:.2f}x{',' if more else ''} {reach}"
     return f"{kept}; what did not shrink: {why}" if why else kept
 
 

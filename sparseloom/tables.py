@@ -292,8 +292,8 @@ def placement_table(document: Mapping[str, Any]) -> "Table":
     table = _table(f"{d['problem']} on {d['device']}", [("", "left"), ("", "right")])
     for kind, count in d["placed_by_kind"].items():
         table.add_row(f"{kind} units placed", f"{count:,}")
-    table.add_row("weighted wire length", f"{d['objective']:,.6g}")
-    table.add_row("proved lower bound", f"{d['bound']:,.6g}")
+    table.add_row("weighted wire length", _length(d["objective"]))
+    table.add_row("proved lower bound", _length(d["bound"]))
     table.add_row("gap", f"{d['gap']:.2%} ({d['status']})")
     table.add_row("time", f"{d['seconds']:.1f} s ({d['solver']})")
     for resource, share in d["utilisation"].items():
@@ -305,14 +305,18 @@ def placement_table(document: Mapping[str, Any]) -> "Table":
     return table
 
 
+def _length(value: float) -> str:
+    return f"{value:,.6g}" if abs(value) < 1e6 else f"{value:,.0f}"
+
+
 FRONT_ROWS: Final = 12
 """Most designs of a front that a table shows."""
 
 
 def design_tables(document: Mapping[str, Any]) -> list["Table"]:
-    """Return the chosen machines beside the reference, cycles saved by cause, and the front."""
+    """Return the chosen machines beside the reference, any cycles saved by cause, and the front."""
     d = document
-    return [_beside(d), _saved(d), _front(d)]
+    return [_beside(d), *([_saved(d)] if d["saved_by_cause"] else []), _front(d)]
 
 
 def _beside(d: Mapping[str, Any]) -> "Table":

@@ -2,7 +2,7 @@
 
 from workloads.graph import Gemm, Op, OpKind, TensorSpec, WorkloadGraph
 from workloads.pruning import runs_dense
-from workloads.sparsity import Dense, Sparsity
+from workloads.sparsity import Dense, Sparsity, check_sparsity
 
 __all__ = ["gemm_graph"]
 
@@ -12,6 +12,7 @@ def _operand(
 ) -> tuple[TensorSpec, list[str]]:
     """Return the operand and the sentences its reader should know."""
     try:
+        check_sparsity(sparsity)
         sparsity.nnz(shape, axis=axis)
     except ValueError as error:
         raise ValueError(f"GEMM {name}: {error}") from None
@@ -45,9 +46,15 @@ def gemm_graph(
     gemm = Gemm(groups=groups, m=m, k=k, n=n)
     lead, g = ((groups,), ("g",)) if groups > 1 else ((), ())
     act, act_notes = _operand(
-        "activation", (*g, "m", "k"), (*lead, m, k), activation or Dense(), -1
+        "activation",
+        (*g, "m", "k"),
+        (*lead, m, k),
+        Dense() if activation is None else activation,
+        -1,
     )
-    par, par_notes = _operand("weight", (*g, "k", "n"), (*lead, k, n), weight or Dense(), -2)
+    par, par_notes = _operand(
+        "weight", (*g, "k", "n"), (*lead, k, n), Dense() if weight is None else weight, -2
+    )
     out = TensorSpec(name="output", dims=(*g, "m", "n"), shape=(*lead, m, n))
     op = Op(
         name="gemm",

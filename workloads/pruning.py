@@ -21,6 +21,7 @@ from workloads.sparsity import (
     Positional,
     Sparsity,
     Unstructured,
+    check_sparsity,
 )
 
 __all__ = ["listed", "mask_of", "nnz_of", "prune", "reduction_axis", "runs_dense", "sparsify"]
@@ -174,8 +175,9 @@ def sparsify(
     each with a sentence in the notes: the first one with a weight unless `first_layer`, those
     whose reduction is shorter than one group or bank, and products of two activations. Operators
     that lose every weight are noted as well. Raises ValueError when the structure does not fit a
-    weight, naming it.
+    weight, naming it, and for what is no sparsity.
     """
+    check_sparsity(sparsity)
     if isinstance(sparsity, Dense):
         return graph
     weighted = [op for op in graph.gemm_ops if graph.tensors[op.inputs[1]].parameter]

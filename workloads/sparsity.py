@@ -30,6 +30,7 @@ __all__ = [
     "Positional",
     "Sparsity",
     "Unstructured",
+    "check_sparsity",
     "parse",
 ]
 
@@ -408,6 +409,15 @@ class Explicit(_Counted):
 Sparsity: TypeAlias = (
     Dense | NofM | Unstructured | Block | Balanced | ConstantFanIn | Positional | Explicit
 )
+
+
+def check_sparsity(found: object) -> None:
+    """Raise ValueError unless `found` is a sparsity; text and masks are none yet."""
+    if not isinstance(found, Sparsity):
+        raise ValueError(
+            "A sparsity is a value such as NofM(2, 4) or Explicit(mask), "
+            f"not {type(found).__name__}"
+        )
 
 
 _SIZE: Final = r"([+-]?\d{1,9})"

@@ -116,7 +116,7 @@ def load_problem(
     kinds = ", ".join((*FILES, *more))
     content = read.mapping(f"a placement is a mapping with key 'problem': {kinds}")
     kind = content.get("problem")
-    if kind not in FILES:
+    if not isinstance(kind, str) or kind not in FILES:
         raise ValueError(
             f"{read.where('problem')}: key 'problem' must be one of {kinds}, not {kind!r}"
         )

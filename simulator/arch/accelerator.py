@@ -53,19 +53,21 @@ def kind(arch: Accelerator) -> str:
 
 
 def without_rtl(arch: Accelerator) -> str | None:
-    """Return why `arch` is a model only; None if RTL can be generated of it."""
+    """Return why no RTL of `arch` runs random jobs beside the model; None if it does."""
     if isinstance(arch, PEGrid | FlexDpe):
         return arch.without_rtl
     if isinstance(arch, NMArray):
         return None
     able = ", ".join(name for name, machine in MACHINES.items() if issubclass(machine, WithRtl))
+    if isinstance(arch, DspChain):
+        return f"RTL of a dsp_chain is a whole core, of `rtl --machine`; {able} have random jobs"
     return f"a {kind(arch)} is a model only and has no RTL; {able} have"
 
 
 def with_rtl(arch: Accelerator, name: str) -> WithRtl:
-    """Return `arch` if RTL can be generated of it.
+    """Return `arch` if its RTL runs random jobs beside the model.
 
-    Raises ValueError, calling it by `name`, if it is a model only.
+    Raises ValueError, calling it by `name`, if it does not.
     """
     reason = without_rtl(arch)
     if reason is None and isinstance(arch, WithRtl):

@@ -79,7 +79,7 @@ def design(
         failures=failures,
         saved=gains,
         sentences=sentences(choice, chosen, reference, machines, budget, gains),
-        notes=_notes(asked, reference),
+        notes=(*_notes(asked, reference), *_failed(failures)),
     )
 
 
@@ -204,6 +204,11 @@ def _front(machines: list[Machine]) -> tuple[Machine, ...]:
     keep = pareto_front(np.array(values, dtype=float))
     front = (machine for machine, kept in zip(machines, keep, strict=True) if kept)
     return tuple(sorted(front, key=lambda machine: machine.cycles))
+
+
+def _failed(failures: Mapping[str, int]) -> Iterator[str]:
+    for reason, count in failures.items():
+        yield f"{count} candidate{'s' if count > 1 else ''} without a result: {reason}"
 
 
 def _notes(spec: DesignSpec, reference: Machine) -> tuple[str, ...]:

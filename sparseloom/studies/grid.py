@@ -333,10 +333,18 @@ class DeltaRun:
 def delta_run(frames: NDArray[np.int8], weight: NDArray[np.int8], threshold: int) -> DeltaRun:
     """Return frames int8[frames, k] times weight int8[k, n] on delta-rnn-like, as differences.
 
-    A frame is a row of the product and sums go on from frame to frame. Raises ValueError for more
-    features than the grid has columns: their sums would not stay in the PEs.
+    A frame is a row of the product and sums go on from frame to frame. Raises ValueError for
+    operands of other types or shapes, and for more features than the grid has columns: their sums
+    would not stay in the PEs.
     """
     machine = _grid("delta-rnn-like")
+    for name, found in (("frames", frames), ("weight", weight)):
+        if found.dtype != np.int8 or found.ndim != 2:
+            raise ValueError(
+                f"Differences are of int8 in two dimensions; {name} is {found.dtype}{found.shape}"
+            )
+    if frames.shape[1] != len(weight):
+        raise ValueError(f"Frames have {frames.shape[1]} values and the weight {len(weight)} rows")
     (count, k), n = frames.shape, weight.shape[1]
     if n > machine.cols:
         raise ValueError(

@@ -525,6 +525,7 @@ def test_count_makes_numbered_units(write):
         ("columns: 2", "columns: 3", r"p\.yaml: Grid columns must divide the 8 bands"),
         ("device: u280", "device: u281", r"line 2: Unknown device 'u281'; known: u250, u280"),
         ("problem: slots", "problem: slot", r"line 1: key 'problem' must be one of slots, sites"),
+        ("problem: slots", "problem: [slots]", r"line 1: key 'problem' must .* not \['slots'\]"),
         ("problem: slots", "", r"p\.yaml: key 'problem' must be one of slots, sites, not None"),
         ("source: a", "source: x", r"p\.yaml, line 10: no unit is called 'x'"),
         ("unit: t", "unit: a", r"p\.yaml, line 8: 'a' is no grid of units; grids: t"),

@@ -16,6 +16,7 @@ from sparseloom.designs.figures import draw_front, front_svg
 from sparseloom.designs.reasons import saved
 from sparseloom.schema import CAUSES
 from sparseloom.sweeps.evaluate import causes
+from sparseloom.tables import design_tables
 
 SPEC = """\
 problem: design
@@ -102,6 +103,7 @@ def test_a_choice_that_is_the_reference_saves_nothing(path, text, place):
     assert (found.choice.machines, found.saved) == ((found.reference.name,), {})
     assert len(found.sentences) == 2
     assert saved(found.choice, found.machines, found.reference) == {}
+    assert len(design_tables(found.to_json())) == 2
 
 
 def test_limits_as_of_the_reference(path, text, place):
@@ -150,7 +152,9 @@ def test_candidates_that_fail_are_counted_with_their_reason(path, text, place):
     """An impossible machine is no candidate; a reference that fails is an error."""
     path.write_text(text.replace("rows: [2, 4, 8]", "rows: [0, 4]"))
     found = place(path)
-    assert found.failures == {"arch: NMArray rows must be at least 1, not 0": 4}
+    reason = "arch: NMArray rows must be at least 1, not 0"
+    assert found.failures == {reason: 4}
+    assert found.notes[-1] == f"4 candidates without a result: {reason}"
     assert len(found.candidates) == 4
     path.write_text(text.replace("parameters: {rows: 4}", "parameters: {rows: 0}"))
     with pytest.raises(ValueError, match="NMArray rows must be at least 1, not 0"):

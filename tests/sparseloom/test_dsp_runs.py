@@ -198,13 +198,14 @@ def test_an_onnx_decoder_runs_at_lengths_it_was_not_exported_with(tmp_path, comm
             assert all(nm.startswith("4") for nm in kept)
 
 
-def test_list_shows_the_presets_as_models_only(command):
-    """No RTL of the whole machine is claimed."""
+def test_list_says_how_much_of_the_presets_has_rtl(command):
+    """Boards have RTL of their units, the one small core has RTL of all of it."""
     _, out, _ = command("list", "archs", "--json")
     rows = {row["name"]: row for row in json.loads(out)["archs"]}
     for name in ("flightllm-vhk158", "flightllm-u280"):
-        assert rows[name]["proof"] == "model only"
+        assert rows[name]["proof"] == "RTL of units"
         assert "sustained" in rows[name]["assumed"]
+    assert rows["flightllm-tiny"]["proof"] == "RTL of a core, decode"
 
 
 @pytest.mark.parametrize(
@@ -224,7 +225,7 @@ def test_list_shows_the_presets_as_models_only(command):
         (("run", "13b.yaml", "--arch", "u280.yaml"), "the HBM holds 8589934592 B"),
         (("run", "empty.onnx", "--arch", ARCH), "say how many tokens of each"),
         (("run", "empty.onnx", "--arch", ARCH, "--prefill", 4), "empty.onnx: it has no layers"),
-        (("cosim", "--arch", ARCH), "flightllm-vhk158: a dsp_chain is a model only and has no RTL"),
+        (("cosim", "--arch", ARCH), "RTL of a dsp_chain is a whole core, of `rtl --machine`"),
     ],
 )
 def test_bad_input_is_one_sentence(command, tmp_path, arguments, sentence):
@@ -251,7 +252,7 @@ def test_python_surface_runs_and_prices_a_decoder():
     assert {c for c, _, _ in result.counts} <= {c for c, _, _ in cost.breakdown}
     assert "hbm2" not in cost.table
     assert cost.prices["dram", "read", "full"].pj == 6.25
-    with pytest.raises(ValueError, match="compiles decoders one way"):
+    with pytest.raises(ValueError, match="one way, so there is nothing to map: run the graph"):
         sl.map(graph, machine)
     with pytest.raises(ValueError, match="runs the graph of a decoder, not a schedule"):
         sl.simulate(sl.map(sl.gemm(4, 4, 4), "systolic"), machine)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from sparseloom.explanation import explain
+from sparseloom.explanation import _bought, explain
 from sparseloom.runs import run
 
 
@@ -53,6 +53,15 @@ def test_explanation_sentences_name_speedup_and_cause(vision_run, story):
     assert "25.0% of the products kept" in conv.sentence
     pool = next(op for op in story.ops if op.kind == "pool")
     assert "weight sparsity does not touch it" in pool.sentence
+
+
+@pytest.mark.parametrize(
+    ("speedup", "told"),
+    [(1.9, "1.90x of a possible 2.00x"), (2.1, "2.10x, more than the 2.00x of")],
+)
+def test_explanation_never_calls_more_than_it_saw_impossible(speedup, told):
+    """Work beside the products may shrink too; then theirs is no bound."""
+    assert told in _bought(speedup, 0.5, (), 100)
 
 
 def test_explanation_without_baseline_speaks_of_no_speedup(topology):

@@ -107,6 +107,21 @@ def test_a_layer_wider_than_the_delta_grid_is_refused():
         grid.delta_run(frames, weight, 0)
 
 
+@pytest.mark.parametrize(
+    ("frames", "weight", "sentence"),
+    [
+        (np.zeros((2, 8)), np.zeros((8, 4), np.int8), r"frames is float64\(2, 8\)"),
+        (np.zeros(8, np.int8), np.zeros((8, 4), np.int8), r"frames is int8\(8,\)"),
+        (np.zeros((2, 8), np.int8), np.zeros((8, 4)), r"weight is float64\(8, 4\)"),
+        (np.zeros((2, 8), np.int8), np.zeros((5, 4), np.int8), "8 values and the weight 5 rows"),
+    ],
+)
+def test_operands_of_a_delta_run_are_checked(frames, weight, sentence):
+    """Other types and shapes are named, not left to numpy."""
+    with pytest.raises(ValueError, match=sentence):
+        grid.delta_run(frames, weight, 1)
+
+
 def test_a_study_needs_a_grid():
     """Other machines have no FIFOs."""
     with pytest.raises(ValueError, match="A grid study needs a pe_grid, not 'nm-tiny'"):

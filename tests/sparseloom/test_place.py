@@ -9,6 +9,7 @@ import sparseloom as sl
 from mapping.placer import load_problem
 from sparseloom.cli import invoke
 from sparseloom.floorplan import floorplan_svg
+from sparseloom.tables import _length
 
 SMALL = """\
 problem: slots
@@ -156,3 +157,8 @@ def test_list_shows_devices_and_placements(capsys):
         "systolic32",
         "sat-design",
     ]
+
+
+def test_wire_lengths_have_no_exponent():
+    """Millions have their digits, small lengths what they need behind the point."""
+    assert [_length(v) for v in (3_717_734.4, 9952.0, 0.5)] == ["3,717,734", "9,952", "0.5"]

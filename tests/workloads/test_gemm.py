@@ -57,6 +57,12 @@ def test_gemm_graph_digest_tells_sparsities_apart():
     ("call", "sentence"),
     [
         (lambda: gemm_graph(0, 4, 5), "GEMM m must be at least 1, not 0"),
+        (lambda: gemm_graph(3, 4, 5).sparsify("2:4"), r"A sparsity is a value such .*, not str"),
+        (lambda: gemm_graph(3, 4, 5, weight="2:4"), r"GEMM weight: A sparsity is .*, not str"),
+        (
+            lambda: gemm_graph(3, 4, 5, activation=np.ones((3, 4))),
+            r"GEMM activation: A sparsity is .*, not ndarray",
+        ),
         (
             lambda: gemm_graph(3, 4, 5, weight=Explicit(np.ones((5, 4)))),
             r"GEMM weight: Explicit mask has shape \(5, 4\), but its tensor has shape \(4, 5\)",
