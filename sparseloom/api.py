@@ -113,7 +113,7 @@ def simulate(
 
     mapper, objective, fuse and cache are those of `map`. On a DspChain a dense graph of the
     preset's published model runs compressed as published; with `compression=None` on the machine
-    it runs dense.
+    it runs dense. Raises ValueError for anything but a workload.
     """
     machine = load_arch(arch)
     match workload:
@@ -131,6 +131,10 @@ def simulate(
             return simulate_schedule(workload.schedule, machine, seed=seed)
         case Schedule():
             return simulate_schedule(workload, machine, seed=seed)
+        case _:
+            raise ValueError(
+                f"Only a graph, as `load` returns, or its schedule is simulated, not {workload!r}"
+            )
 
 
 def price(result: Result, *, table: EnergyTable = HOROWITZ_45NM, dram: str | None = None) -> Cost:

@@ -110,3 +110,9 @@ def test_map_reports_every_operator_once():
     graph = sl.load("resnet9")
     sl.map(graph, "sat-vcu1525", on_op=seen.append)
     assert seen == [op.name for op in graph.ops]
+
+
+def test_simulate_takes_no_name():
+    """A network's name is no graph yet; it is refused, not answered with nothing."""
+    with pytest.raises(ValueError, match=r"a graph, as `load` returns, .*, not 'resnet9'"):
+        sl.simulate("resnet9", "nm-tiny")
