@@ -154,6 +154,14 @@ def _cost(value: float, unit: str) -> str:
     return f"{value:,} {unit}" if isinstance(value, int) else si(value, unit)
 
 
+MAPPED = {
+    "energy": "dynamic energy ",
+    "edp": "energy-delay products of all operators ",
+    "dram_bytes": "DRAM traffic ",
+}
+"""What stands in front of a mapping's cost; cycles say it themselves."""
+
+
 def mapped_lines(document: Mapping[str, Any]) -> list[str]:
     """Return the headline of a mapping: cost, bound and what it took."""
     d = document
@@ -161,7 +169,7 @@ def mapped_lines(document: Mapping[str, Any]) -> list[str]:
     gap = "proved optimal in its space" if not d["gap"] else f"bound {bound}, gap {d['gap']:.2%}"
     return [
         f"{d['workload']} on {d['arch']}, weights {d['sparsity']}, mapper {d['mapper']}",
-        f"{d['objective']}: {cost}, {gap}",
+        f"{MAPPED.get(d['objective'], '')}{cost}, {gap}",
         f"{d['considered']:,} candidates in {d['seconds']:.2f} s",
         *_fused_lines(d),
     ]

@@ -84,8 +84,9 @@ class Gemm(Spec):
 
     def __post_init__(self) -> None:
         for name in ("groups", "m", "k", "n"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"GEMM {name} must be at least 1, not {getattr(self, name)}")
+            value = getattr(self, name)
+            if not isinstance(value, int | np.integer) or value < 1:
+                raise ValueError(f"GEMM {name} must be a whole number from 1 up, not {value!r}")
 
     @property
     def macs(self) -> int:

@@ -192,7 +192,7 @@ def _shares(problem: SitesProblem) -> list[tuple[tuple[int, ...], int]]:
     device = problem.device
     slrs = range(len(device.slrs))
     most = [min(problem.capacity(slr).values()) for slr in slrs]
-    count = sum(most) if problem.count is None else problem.count
+    count = max(sum(most), 1) if problem.count is None else problem.count
     if count > sum(most):
         raise InfeasiblePlacement(problem.name, device.name, _short(problem, count))
     if count == sum(most):

@@ -77,6 +77,8 @@ def preset_file(name: str) -> Path:
 
 def read_arch_file(source: str | Path) -> ArchFile:
     """Read a preset or a machine file, without validating its parameters yet."""
+    if not isinstance(source, str | Path):
+        raise ValueError(f"An arch is a preset's name, a .yaml file or parameters, not {source!r}")
     if str(source) in PRESETS:
         return _read(preset_file(str(source)), str(source))
     path = Path(source)

@@ -65,7 +65,10 @@ def encode(
     """Encode int8[frames, k]; returns the differences, which of them are sent, and the state.
 
     Differences and mask have the shape of `frames`; the state int8[k] starts at zero by default.
+    Raises ValueError for a threshold that is no whole number from 0 up.
     """
+    if not isinstance(threshold, int | np.integer) or threshold < 0:
+        raise ValueError(f"A threshold is a whole number from 0 up, not {threshold!r}")
     seen = np.zeros(frames.shape[1], np.int16) if state is None else state.astype(np.int16)
     sent, mask = np.zeros_like(frames), np.zeros(frames.shape, np.bool_)
     for frame, values in enumerate(frames):

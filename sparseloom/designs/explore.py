@@ -51,6 +51,8 @@ def design(
     reference = _reference(asked, machines, failures)
     # A candidate that is the reference by other words would only be named in its stead.
     machines = [m for m in machines if m is reference or m.arch != reference.arch]
+    if failures and machines == [reference]:
+        raise ValueError(f"No candidate of {asked.name} has a result: {'; '.join(failures)}")
     _check_clocks(machines)
     budget = _budget(asked, reference)
     machines = [

@@ -315,7 +315,8 @@ class DeltaRun:
     """A sequence sent as differences above `threshold`, and the same sequence sent whole.
 
     `density` is the share of activations that are sent, `error` the largest relative error of a
-    frame's sums (of their root mean square), 0 with threshold 0 unless differences are clipped.
+    frame's sums (of their root mean square), 0 with threshold 0 unless differences are clipped,
+    infinite where sums that are 0 are missed.
     """
 
     threshold: int
@@ -356,7 +357,9 @@ def delta_run(frames: NDArray[np.int8], weight: NDArray[np.int8], threshold: int
     changed = recorded(graph, {"activation": mask})
     sums = sent.astype(np.int64).cumsum(axis=0) @ weight
     exact = frames.astype(np.int64) @ weight
-    error = np.sqrt(((sums - exact) ** 2).mean(axis=1) / (exact**2).mean(axis=1)).max()
+    wrong, right = (np.sqrt((x**2.0).mean(axis=1)) for x in (sums - exact, exact))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        error = np.where(wrong > 0, wrong / right, 0.0).max()
     return DeltaRun(
         threshold=threshold,
         density=float(mask.mean()),

@@ -194,3 +194,9 @@ def test_the_generated_machine_refuses_a_fused_program():
     schedule = map_graph(graph, arch, objective="dram_bytes", fuse=True).schedule
     with pytest.raises(ValueError, match=r"Op 'a' .*its program has no plan"):
         assemble(schedule, graph, arch)
+
+
+@pytest.mark.parametrize("objective", ["cycles", "energy", "edp", "dram_bytes"])
+def test_a_proved_choice_has_no_gap_whatever_the_order_of_its_sum(objective):
+    found = sl.map(sl.load("resnet18"), sl.arch("sat-vcu1525"), objective=objective, fuse=True)
+    assert (found.gap, found.bound) == (0, found.cost)

@@ -458,6 +458,13 @@ def sites(nets, **changes):
     )
 
 
+def test_a_part_longer_than_every_column_is_named():
+    """As many as fit would be none: that is no placement."""
+    parts = (Part(name="a", chain=Chain(length=2000)), Part(name="b", uram=1))
+    with pytest.raises(InfeasiblePlacement, match="DSP for part 'a': needs 2,000, has 0"):
+        place(sites([("a", "b")], parts=parts))
+
+
 SLOTS = """\
 problem: slots
 device: u280

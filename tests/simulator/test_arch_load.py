@@ -139,6 +139,11 @@ def test_a_folder_is_no_machine_file(tmp_path):
         load_arch(tmp_path / "a.yaml")
 
 
+def test_an_arch_is_a_name_a_file_or_parameters():
+    with pytest.raises(ValueError, match=r"An arch is a preset's name, .* not 3"):
+        load_arch(3)
+
+
 def test_unknown_preset_lists_the_known_ones():
     with pytest.raises(ValueError, match=r"Unknown arch 'sta'; known presets: .*nm-tiny, .*sat-"):
         load_arch("sta")

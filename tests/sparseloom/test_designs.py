@@ -156,6 +156,9 @@ def test_candidates_that_fail_are_counted_with_their_reason(path, text, place):
     assert found.failures == {reason: 4}
     assert found.notes[-1] == f"4 candidates without a result: {reason}"
     assert len(found.candidates) == 4
+    path.write_text(text.replace("rows: [2, 4, 8]", "rows: [0]"))
+    with pytest.raises(ValueError, match=f"No candidate of .* has a result: {reason}"):
+        place(path)
     path.write_text(text.replace("parameters: {rows: 4}", "parameters: {rows: 0}"))
     with pytest.raises(ValueError, match="NMArray rows must be at least 1, not 0"):
         place(path)

@@ -122,6 +122,26 @@ def test_operands_of_a_delta_run_are_checked(frames, weight, sentence):
         grid.delta_run(frames, weight, 1)
 
 
+@pytest.mark.parametrize("threshold", [-1, 1.5, "2"])
+def test_a_threshold_is_a_whole_number(threshold):
+    frames, weight = np.zeros((2, 8), np.int8), np.ones((8, 4), np.int8)
+    with pytest.raises(ValueError, match=f"a whole number from 0 up, not {threshold!r}"):
+        grid.delta_run(frames, weight, threshold)
+
+
+def test_frames_of_zeros_are_sent_without_an_error():
+    """Sums that are 0 and stay 0 miss nothing; those that are left standing miss everything."""
+    frames, weight = np.zeros((2, 8), np.int8), np.ones((8, 4), np.int8)
+    assert grid.delta_run(frames, weight, 1).error == 0
+    frames[0] = 1
+    assert grid.delta_run(frames, weight, 0).error == 0
+    frames[0] = 3
+    frames[1, 0] = 2
+    frames[1, 1:] = 0
+    frames[1, 1] = -2
+    assert grid.delta_run(frames, weight, 2).error == np.inf
+
+
 def test_a_study_needs_a_grid():
     """Other machines have no FIFOs."""
     with pytest.raises(ValueError, match="A grid study needs a pe_grid, not 'nm-tiny'"):

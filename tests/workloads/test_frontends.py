@@ -29,6 +29,7 @@ def test_load_onnx_path_passes_its_options(tmp_path):
 @pytest.mark.parametrize(
     ("source", "options", "sentence"),
     [
+        (3, {}, "A workload is a name, a file or a graph, not 3"),
         ("resnet19", {}, "Unknown workload 'resnet19': give a network .*resnet9, .*or a SCALE-Sim"),
         (
             "model.pt",

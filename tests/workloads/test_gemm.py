@@ -56,7 +56,9 @@ def test_gemm_graph_digest_tells_sparsities_apart():
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
-        (lambda: gemm_graph(0, 4, 5), "GEMM m must be at least 1, not 0"),
+        (lambda: gemm_graph(0, 4, 5), "GEMM m must be a whole number from 1 up, not 0"),
+        (lambda: gemm_graph(3, 1.5, 5), "GEMM k must be a whole number from 1 up, not 1.5"),
+        (lambda: gemm_graph(3, 4, "a"), "GEMM n must be a whole number from 1 up, not 'a'"),
         (lambda: gemm_graph(3, 4, 5).sparsify("2:4"), r"A sparsity is a value such .*, not str"),
         (lambda: gemm_graph(3, 4, 5, weight="2:4"), r"GEMM weight: A sparsity is .*, not str"),
         (

@@ -33,6 +33,8 @@ def load(source: str | Path | WorkloadGraph, **options: Any) -> WorkloadGraph:
         return source
     if isinstance(source, str) and source in ZOO:
         return build(source, **options)
+    if not isinstance(source, str | Path):
+        raise WorkloadError(f"A workload is a name, a file or a graph, not {source!r}")
     path = Path(source)
     match path.suffix.lower():
         case ".onnx" if {"prefill", "decode"} & set(options):
