@@ -624,7 +624,7 @@ def sweep(
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Local processes.")] = 1,
     dask: Annotated[
-        str | None, typer.Option(help="Run on the Dask cluster whose scheduler is here.")
+        str | None, typer.Option(help="A Dask scheduler's address, or slurm:N for N Slurm jobs.")
     ] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Run points again that failed before.")

@@ -27,6 +27,8 @@ Done = TypeVar("Done")
 IN_FLIGHT: Final = 3
 """Batches a worker has at hand: one it works on, the others so that it never waits."""
 
+SLURM: Final = "slurm:"
+
 _THREADS: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
@@ -99,14 +101,41 @@ def _cluster(address: str) -> Iterator[tuple[Executor, int]]:
 
 
 @contextmanager
+def _slurm(jobs: str) -> Iterator[str]:
+    """Yield the address of a cluster of as many Slurm jobs, once all of them run."""
+    if not jobs.isdecimal() or int(jobs) < 1:
+        raise ValueError(f"Slurm needs a number of jobs, such as slurm:4, not slurm:{jobs}")
+    try:
+        from dask import config
+        from dask_jobqueue import slurm
+    except ImportError:
+        raise RuntimeError(
+            "Sweeping on Slurm needs the slurm extra: pip install 'sparseloom[slurm]'"
+        ) from None
+    for key in ("jobqueue.slurm.cores", "jobqueue.slurm.memory"):
+        if config.get(key, None) is None:
+            raise ValueError(
+                f"Slurm jobs need {key} in Dask's configuration, such as ~/.config/dask"
+            )
+    with slurm.SLURMCluster() as cluster:
+        cluster.scale(jobs=int(jobs))
+        cluster.wait_for_workers(int(jobs))
+        yield cluster.scheduler_address
+
+
+@contextmanager
 def executor(jobs: int, dask: str | None = None) -> Iterator[tuple[Executor, int]]:
     """Yield an executor and its number of workers: `jobs` processes, or those of a cluster.
 
-    Raises ValueError for jobs below 1, ExecutorLost when no cluster answers at `dask`.
+    `dask` is the address of a scheduler, or slurm:N for a cluster of N Slurm jobs. Raises
+    ValueError for jobs below 1, ExecutorLost when no cluster answers at `dask`.
     """
     if jobs < 1:
         raise ValueError(f"A sweep needs at least 1 job, not {jobs}")
-    if dask is not None:
+    if dask is not None and dask.startswith(SLURM):
+        with _slurm(dask.removeprefix(SLURM)) as address, _cluster(address) as found:
+            yield found
+    elif dask is not None:
         with _cluster(dask) as found:
             yield found
     elif jobs == 1:

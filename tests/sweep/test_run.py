@@ -236,6 +236,38 @@ def test_a_dask_cluster_survives_the_death_of_a_worker(slow, tmp_path):
     assert on_cluster == locally
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # its pipes stay open
+def test_a_sweep_starts_the_jobs_of_a_queue(small, tmp_path, monkeypatch):
+    """slurm:2 runs on two jobs; here the queue is dask-jobqueue's own, of local processes."""
+    from dask import config
+    from dask_jobqueue.local import LocalCluster
+
+    def queue():
+        job = {"cores": 1, "processes": 1, "memory": "1GB", "log_directory": str(tmp_path / "log")}
+        return LocalCluster(**job, scheduler_options={"dashboard_address": ":0"})
+
+    monkeypatch.setattr("dask_jobqueue.slurm.SLURMCluster", queue)
+    with config.set({"jobqueue.slurm.cores": 1, "jobqueue.slurm.memory": "1GB"}):
+        done = sweep(small, tmp_path / "q.db", dask="slurm:2")
+    assert (done.points, done.computed) == (24, 24)
+
+
+@pytest.mark.parametrize(
+    ("cluster", "sentence"),
+    [
+        ("slurm:none", "a number of jobs, such as slurm:4, not slurm:none"),
+        ("slurm:0", "a number of jobs, such as slurm:4, not slurm:0"),
+        ("slurm:2", "Slurm jobs need jobqueue.slurm.cores in Dask's configuration"),
+    ],
+)
+def test_slurm_jobs_that_cannot_be_are_one_sentence(small, tmp_path, cluster, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        sweep(small, tmp_path / "s.db", dask=cluster)
+
+
 def test_a_cluster_that_does_not_answer_is_one_sentence(small, tmp_path):
     with pytest.raises(ExecutorLost, match=r"No Dask scheduler answers at 'tcp://127\.0\.0\.1:9'"):
         sweep(small, tmp_path / "s.db", dask="tcp://127.0.0.1:9")
