@@ -208,11 +208,14 @@ class _Search:
 
     def step(self, limit: Number, solver: str, time_limit_s: float) -> Candidates | None:
         """Return tiles that may cost less than `limit`, None if none is left or time is up."""
-        c, model, left = self.choices, self.model(limit), max(time_limit_s, 0.01)
-        found = solve(model, solver=solver, time_limit_s=left)
+        self.proved = False
+        if time_limit_s <= 0:
+            return None
+        c, model = self.choices, self.model(limit)
+        found = solve(model, solver=solver, time_limit_s=time_limit_s)
         if found.status is Status.UNKNOWN:  # a presolve can fail on a model the other takes
             (other,) = set(SOLVERS) - {solver}
-            found = solve(model, solver=other, time_limit_s=left)
+            found = solve(model, solver=other, time_limit_s=time_limit_s)
         self.proved = found.status is Status.INFEASIBLE
         if not found.values:
             return None

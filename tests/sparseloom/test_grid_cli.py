@@ -212,5 +212,5 @@ def test_explicit_masks_hold_something_numeric(mask):
 @pytest.mark.parametrize("sizes", [(0, 8, 4), (4, 0, 4), (4, 8, 0)])
 def test_empty_products_are_refused(sizes):
     """A product needs a row, a position and a feature."""
-    with pytest.raises(ValueError, match="must be at least 1, not 0"):
+    with pytest.raises(ValueError, match="must be a whole number from 1 up, not 0"):
         sl.gemm(*sizes)
