@@ -21,9 +21,10 @@ import numpy as np
 from mapping.exhaustive import Accept, improved, untiled
 from mapping.greedy import greedy, setting_floors
 from mapping.least import ranked
+from mapping.linear import Model, Row, Variable
 from mapping.objective import Goal, Number
 from mapping.problem import Problem
-from mapping.solver import SOLVERS, Model, Row, Status, solve
+from mapping.solver import SOLVERS, Status, solve
 from mapping.space import ORDERS, Candidates, candidates, elements, settings
 from mapping.surrogate import DIMS, Choices, Floats, Product, Sum, bounds, dim_of, factors
 from mapping.types import Mapping
@@ -98,8 +99,8 @@ Terms = dict[abc.Hashable, float]
 def one_hot(c: Choices) -> Iterator[Row]:
     """Every dimension takes one choice, and the loops one order."""
     for dim in DIMS:
-        yield Row({Chosen(dim, i): 1.0 for i in range(len(c.sizes[dim]))}, 1, equal=True)
-    yield Row({Ordered(order): 1.0 for order in c.orders}, 1, equal=True)
+        yield Row(terms={Chosen(dim, i): 1 for i in range(len(c.sizes[dim]))}, low=1, high=1)
+    yield Row(terms={Ordered(order): 1 for order in c.orders}, low=1, high=1)
 
 
 def moving(c: Choices, index: str) -> Terms:
@@ -112,7 +113,7 @@ def residency(c: Choices) -> Iterator[Row]:
     """An operand has two slots if a loop that changes its tile runs more than once."""
     for operand, indices in c.problem.indices.items():
         for index in indices:
-            yield Row({**moving(c, index), Doubled(operand): -1.0}, 0)
+            yield Row(terms={**moving(c, index), Doubled(operand): -1.0}, high=0)
 
 
 def capacity(c: Choices) -> Iterator[Row]:
@@ -132,7 +133,7 @@ def capacity(c: Choices) -> Iterator[Row]:
         size = 8 * getattr(arch, f"{operand}_buffer").capacity_bytes
         size -= 8 * c.problem.kept_bytes if operand == "act" else 0
         terms = _logs(logs) | {Doubled(operand): math.log(2)}
-        yield Row(terms, math.log(size / bits) + MARGIN)
+        yield Row(terms=terms, high=math.log(size / bits) + MARGIN)
 
 
 def _logs(logs: abc.Mapping[str, Floats]) -> Terms:
@@ -155,7 +156,7 @@ def permutation(c: Choices) -> Iterator[Row]:
             for inner in nest[nest.index(index) + 1 :]:
                 if inner in c.problem.indices[operand]:
                     terms = moving(c, inner) | {Ordered(order): 1.0}
-                    yield Row(terms | {Outside(operand, index): -1.0}, 1)
+                    yield Row(terms=terms | {Outside(operand, index): -1.0}, high=1)
 
 
 def refetches(c: Choices) -> Iterator[Row]:
@@ -165,7 +166,7 @@ def refetches(c: Choices) -> Iterator[Row]:
         most = float(logs.max())
         terms: Terms = {Chosen(dim_of(index), i): float(v) for i, v in enumerate(logs)}
         terms |= {Refetched(operand, index): -1.0, Outside(operand, index): most}
-        yield Row(terms, most)
+        yield Row(terms=terms, high=most)
 
 
 def exponent(c: Choices, product: Product) -> Terms:
@@ -178,20 +179,20 @@ def tangent(c: Choices, product: Product, worth: Worth, at: float, limit: Number
     """A product is at least the tangent of the exponential at logarithm `at`; over `limit`."""
     slope = math.exp(at) / limit
     terms = {key: slope * value for key, value in exponent(c, product).items()}
-    return Row(terms | {worth: -1.0}, slope * (at - 1))
+    return Row(terms=terms | {worth: -1.0}, high=slope * (at - 1))
 
 
 def below(sums: Sequence[Sum], limit: Number) -> Iterator[Row]:
     """The cost is at least every sum, and at most `limit`, the incumbent's."""
     for i, part in enumerate(sums):
         terms: Terms = {Worth(i, j): 1.0 for j in range(len(part.products))}
-        yield Row(terms | {COST: -1.0}, -part.constant / limit)
-    yield Row({COST: 1.0}, 1 + MARGIN)
+        yield Row(terms=terms | {COST: -1.0}, high=-part.constant / limit)
+    yield Row(terms={COST: 1.0}, high=1 + MARGIN)
 
 
 def cut(rows: int) -> Row:
     """The tiles of these rows have been looked at."""
-    return Row({Chosen("rows", rows): 1.0}, 0)
+    return Row(terms={Chosen("rows", rows): 1.0}, high=0)
 
 
 class _Search:
@@ -233,20 +234,24 @@ class _Search:
             if at >= top - SPAN
         ]
         pairs = list(_fetched(c))
+        binaries = (
+            *(Chosen(dim, i) for dim in DIMS for i in range(len(c.sizes[dim]))),
+            *(Ordered(order) for order in c.orders),
+            *(Doubled(operand) for operand in c.problem.indices),
+            *(Outside(*pair) for pair in pairs),
+        )
+        continuous = (
+            COST,
+            *(worth for worth, _ in self._products()),
+            *(Refetched(*pair) for pair in pairs),
+        )
         return Model(
-            goal=COST,
-            binaries=(
-                *(Chosen(dim, i) for dim in DIMS for i in range(len(c.sizes[dim]))),
-                *(Ordered(order) for order in c.orders),
-                *(Doubled(operand) for operand in c.problem.indices),
-                *(Outside(*pair) for pair in pairs),
-            ),
-            continuous=(
-                COST,
-                *(worth for worth, _ in self._products()),
-                *(Refetched(*pair) for pair in pairs),
-            ),
+            variables={
+                **dict.fromkeys(binaries, Variable()),
+                **dict.fromkeys(continuous, Variable(high=None, integer=False)),
+            },
             rows=(*self.rows, *below(self.sums, limit), *tangents, *self.cuts),
+            costs={COST: 1},
         )
 
     def _products(self) -> Iterator[tuple[Worth, Product]]:

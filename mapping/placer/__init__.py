@@ -4,10 +4,11 @@ from pathlib import Path
 
 from mapping.placer.device import DEVICES, Device, load_device
 from mapping.placer.infeasible import InfeasiblePlacement, Shortage
-from mapping.placer.problem import Placement, Problem, Status
+from mapping.placer.problem import Placement, Problem
 from mapping.placer.sites import SitesProblem, place_sites
 from mapping.placer.slots import place_slots
 from mapping.placer.spec import SPECS, load_problem, summary
+from mapping.solver import Status
 
 __all__ = [
     "DEVICES",

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from mapping.linear import Model, Row, Variable
 from mapping.placer.device import Device, Resource
 from mapping.placer.infeasible import InfeasiblePlacement, Shortage
-from mapping.placer.model import Model, Row, Variable
-from mapping.placer.problem import Caps, Status
-from mapping.placer.solver import Solution, solve
+from mapping.placer.problem import Caps
+from mapping.solver import Solution, Status, solve
 from workloads.canonical import Spec
 
 __all__ = ["BANDWIDTH", "POWER", "Budget", "Candidate", "Choice", "choose", "nearest", "shortages"]

@@ -5,10 +5,11 @@ from collections.abc import Callable, Hashable, Mapping
 from itertools import pairwise
 from typing import Final
 
+from mapping.linear import Row
 from mapping.placer.device import Resource
 from mapping.placer.layout import Layout, Shaft
-from mapping.placer.model import At, Beyond, Chains, Row, Spread
 from mapping.placer.problem import Problem, Unit
+from mapping.placer.variables import At, Beyond, Chains, Spread
 
 __all__ = [
     "FAMILIES",

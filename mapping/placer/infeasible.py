@@ -4,12 +4,13 @@ from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from typing import Final
 
+from mapping.linear import Model, Row, Variable
 from mapping.placer.device import Resource
 from mapping.placer.layout import Layout
-from mapping.placer.model import Model, Over, Row, Variable
 from mapping.placer.problem import Problem
 from mapping.placer.program import build
-from mapping.placer.solver import solve
+from mapping.placer.variables import Over
+from mapping.solver import solve
 from workloads.canonical import Spec
 
 __all__ = ["InfeasiblePlacement", "Shortage", "shortages"]

@@ -2,10 +2,10 @@
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any
 
 from mapping.placer.device import Device, Resource
+from mapping.solver import Status
 from workloads.canonical import Spec
 
 __all__ = [
@@ -17,18 +17,8 @@ __all__ = [
     "Placement",
     "Problem",
     "Spot",
-    "Status",
     "Unit",
 ]
-
-
-class Status(StrEnum):
-    """How a solve ended."""
-
-    OPTIMAL = "optimal"  # proved
-    FEASIBLE = "feasible"  # the best found when time ran out
-    INFEASIBLE = "infeasible"  # proved
-    UNKNOWN = "unknown"  # nothing found when time ran out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

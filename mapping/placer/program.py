@@ -3,10 +3,11 @@
 import math
 from collections.abc import Hashable, Iterable, Mapping
 
+from mapping.linear import Model, Row, Variable
 from mapping.placer.families import FAMILIES
 from mapping.placer.layout import Layout
-from mapping.placer.model import At, Beyond, Chains, Model, Row, Spread, Variable
 from mapping.placer.problem import Problem
+from mapping.placer.variables import At, Beyond, Chains, Spread
 
 __all__ = ["Cut", "build", "start", "step"]
 

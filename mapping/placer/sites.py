@@ -11,11 +11,11 @@ import time
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 
+from mapping.linear import Model, Row, Variable
 from mapping.placer.device import Column, Device, Granularity, Resource
 from mapping.placer.infeasible import InfeasiblePlacement, Shortage
-from mapping.placer.model import Model, Row, Variable
-from mapping.placer.problem import Chain, Net, Objective, Placement, Spot, Status
-from mapping.placer.solver import SLACK, Solution, solve
+from mapping.placer.problem import Chain, Net, Objective, Placement, Spot
+from mapping.solver import SLACK, Solution, Status, solve
 from workloads.canonical import Spec
 
 __all__ = ["Part", "SitesProblem", "place_sites"]

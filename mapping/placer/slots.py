@@ -10,10 +10,10 @@ from mapping.placer.anneal import anneal
 from mapping.placer.device import Resource
 from mapping.placer.infeasible import InfeasiblePlacement, shortages
 from mapping.placer.layout import Layout, coarsen, layout
-from mapping.placer.model import At, Chains
-from mapping.placer.problem import Placement, Problem, Spot, Status
+from mapping.placer.problem import Placement, Problem, Spot
 from mapping.placer.program import Cut, build, start, step
-from mapping.placer.solver import Solution, solve
+from mapping.placer.variables import At, Chains
+from mapping.solver import Solution, Status, solve
 
 __all__ = ["cuts", "decode", "place_slots", "search"]
 

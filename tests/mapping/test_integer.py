@@ -4,14 +4,16 @@ A family is right if the least values it allows at every tile are what the space
 """
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from mapping import integer as ip
+from mapping.linear import Model, Row, Variable
 from mapping.objective import Goal, Objective, op_cost
 from mapping.problem import Problem
-from mapping.solver import Model, Row, Status, solve
+from mapping.solver import Status, solve
 from mapping.space import candidates, repeats, settings
 from mapping.surrogate import DIMS, Choices, bounds
 from simulator.arch.load import load_arch
@@ -83,7 +85,7 @@ def test_one_hot_takes_exactly_one_choice_of_everything(problem):
     point, order, _ = next(all_points(c))
     rows = list(ip.one_hot(c))
     good = one_hots(point, order)
-    assert all(row.equal and value(row, good) == row.high for row in rows)
+    assert all(row.low == row.high == value(row, good) for row in rows)
     for key in good:
         assert any(value(row, {**good, key: 0.0}) != row.high for row in rows)
     double = {**good, ip.Chosen("k", len(c.sizes["k"]) - 1): 1.0, ip.Chosen("k", 0): 1.0}
@@ -202,13 +204,12 @@ def test_slices_together_are_the_whole_space(problem):
 
 
 KNAPSACK = Model(
-    goal="cost",
-    binaries=("a", "b", "c"),
-    continuous=("cost",),
+    variables={**dict.fromkeys("abc", Variable()), "cost": Variable(high=None, integer=False)},
     rows=(
-        Row({"a": -3.0, "b": -5.0, "c": -4.0, "cost": -1.0}, -12.0),
-        Row({"a": 2.0, "b": 3.0, "c": 2.0}, 4.0),
+        Row(terms={"a": -3.0, "b": -5.0, "c": -4.0, "cost": -1.0}, high=-12.0),
+        Row(terms={"a": 2.0, "b": 3.0, "c": 2.0}, high=4.0),
     ),
+    costs={"cost": 1},
 )
 
 
@@ -218,9 +219,8 @@ def test_solvers_agree_and_tell_infeasible_apart(solver):
     assert found.status is Status.OPTIMAL
     assert found.values["cost"] == pytest.approx(12 - 3 - 4)
     assert [round(found.values[key]) for key in "abc"] == [1, 0, 1]
-    rows = (*KNAPSACK.rows, Row({"cost": 1.0}, 4.5))
-    impossible = Model(goal="cost", binaries=KNAPSACK.binaries, continuous=("cost",), rows=rows)
-    none = solve(impossible, solver=solver)
+    rows = (*KNAPSACK.rows, Row(terms={"cost": 1.0}, high=4.5))
+    none = solve(replace(KNAPSACK, rows=rows), solver=solver)
     assert none.status is Status.INFEASIBLE
     assert none.values == {}
 

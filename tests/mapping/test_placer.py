@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from mapping.linear import Model, Row, Variable
 from mapping.placer import (
     DEVICES,
     SPECS,
@@ -18,10 +19,9 @@ from mapping.placer import sites as sites_module
 from mapping.placer.check import check_sites, check_slots
 from mapping.placer.device import Granularity, Resource
 from mapping.placer.layout import coarsen, layout
-from mapping.placer.model import Model, Row, Variable
 from mapping.placer.problem import Caps, Chain, Grid, Net, Objective, Problem, Unit
 from mapping.placer.sites import Part, SitesProblem
-from mapping.placer.solver import Solution, solve
+from mapping.solver import Solution, solve
 
 U280 = load_device("u280")
 
@@ -364,7 +364,7 @@ def test_values_that_time_cut_short_are_no_solution(monkeypatch, value, held):
             variable.varValue = value
         return 0.0
 
-    monkeypatch.setattr("mapping.placer.solver._highs", cut)
+    monkeypatch.setattr("mapping.solver._highs", cut)
     row = Row(family="f", label="l", terms={"x": 2.0}, low=1, high=2)
     found = solve(Model(variables={"x": Variable()}, rows=(row,), costs={"x": 1.0}))
     assert found.status is (Status.FEASIBLE if held else Status.UNKNOWN)

@@ -6,17 +6,18 @@ from itertools import product
 import numpy as np
 import pytest
 
+from mapping.linear import Model, Variable
 from mapping.placer import InfeasiblePlacement, Status, load_device, place
 from mapping.placer.check import check_slots
 from mapping.placer.device import Device, Granularity, Resource, Slr
 from mapping.placer.families import FAMILIES
 from mapping.placer.layout import Layout, coarsen, layout
-from mapping.placer.model import At, Beyond, Model, Spread, Variable
 from mapping.placer.problem import Caps, Chain, Grid, Net, Objective, Problem, Unit
 from mapping.placer.program import build, start
 from mapping.placer.sites import Part, SitesProblem
 from mapping.placer.slots import cuts
-from mapping.placer.solver import SOLVERS, solve
+from mapping.placer.variables import At, Beyond, Spread
+from mapping.solver import SOLVERS, solve
 
 TINY = Device(
     name="tiny",

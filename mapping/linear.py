@@ -4,47 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["At", "Beyond", "Chains", "Model", "Over", "Row", "Spread", "Variable"]
-
-
-@dataclass(frozen=True, slots=True)
-class At:
-    """1 if the unit is in the slot."""
-
-    unit: str
-    slot: int
-
-
-@dataclass(frozen=True, slots=True)
-class Beyond:
-    """1 if the unit is right of (above) the line."""
-
-    unit: str
-    line: int
-
-
-@dataclass(frozen=True, slots=True)
-class Spread:
-    """1 if the net crosses the line."""
-
-    net: int
-    line: int
-
-
-@dataclass(frozen=True, slots=True)
-class Chains:
-    """Number of chains of a length in one column of an SLR."""
-
-    slr: int
-    column: int
-    length: int
-
-
-@dataclass(frozen=True, slots=True)
-class Over:
-    """By how much the limit of that label is exceeded, where a family is relaxed."""
-
-    label: str
+__all__ = ["Model", "Row", "Variable"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,14 +20,15 @@ class Variable:
 class Row:
     """low <= sum of coefficients times variables <= high; None is unbounded.
 
-    `family` is the constraint family the row belongs to, `label` what it limits, for messages.
+    `family` is the constraint family the row belongs to, `label` what it limits, for messages that
+    name them.
     """
 
-    family: str
-    label: str
     terms: Mapping[Any, float]
     low: float | None = None
     high: float | None = None
+    family: str = ""
+    label: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
