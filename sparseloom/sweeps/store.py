@@ -6,7 +6,8 @@ moment loses nothing that was stored, and readers and other sweeps go on meanwhi
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,13 +29,12 @@ PATIENCE_S: Final = 60.0
 
 _MAGIC: Final = b"SQLite format 3\0"
 _TABLES: Final = """
-CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS sweeps (
-    digest TEXT PRIMARY KEY, name TEXT NOT NULL, spec TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS points (
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE sweeps (digest TEXT PRIMARY KEY, name TEXT NOT NULL, spec TEXT NOT NULL);
+CREATE TABLE points (
     digest TEXT PRIMARY KEY, point TEXT NOT NULL, metrics TEXT, error TEXT,
     seconds REAL NOT NULL);
-CREATE TABLE IF NOT EXISTS members (
+CREATE TABLE members (
     sweep TEXT NOT NULL, point TEXT NOT NULL, PRIMARY KEY (sweep, point)) WITHOUT ROWID;
 """
 
@@ -158,16 +158,11 @@ def _flat(point: Point) -> dict[str, Any]:
     }
 
 
-def _meta(connection: sqlite3.Connection) -> Mapping[str, str]:
+def _check(path: Path, connection: sqlite3.Connection) -> bool:
+    """Return whether the file has its tables; raise ValueError if they are not this layout's."""
     names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
-    return dict(connection.execute("SELECT key, value FROM meta")) if "meta" in names else {}
-
-
-def _check(path: Path, connection: sqlite3.Connection) -> None:
-    """Raise ValueError unless the file is empty or a store of this layout."""
-    meta = _meta(connection)
-    (tables,) = connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
-    if tables and "schema" not in meta:
+    meta = dict(connection.execute("SELECT key, value FROM meta")) if "meta" in names else {}
+    if names and "schema" not in meta:
         raise ValueError(f"{str(path)!r} is an SQLite file, but not the store of a sweep")
     if meta and meta["schema"] != str(SCHEMA):
         raise ValueError(
@@ -175,6 +170,32 @@ def _check(path: Path, connection: sqlite3.Connection) -> None:
             f"{meta.get('version', '?')}; this version has layout {SCHEMA}: export it with that "
             "version (`sparseloom report STORE --out DIR`), or sweep into a new file"
         )
+    return bool(names)
+
+
+def _busy(error: sqlite3.DatabaseError) -> bool:
+    """Whether another connection holds a lock; the low byte is the code without its detail."""
+    return error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+
+
+def _make(path: Path, connection: sqlite3.Connection) -> None:
+    """Make the tables unless they are there, as one step for every other process."""
+    with connection:
+        connection.execute("BEGIN IMMEDIATE")
+        if not _check(path, connection):
+            for table in _TABLES.split(";"):  # `executescript` would commit each
+                connection.execute(table)
+            meta = (("schema", str(SCHEMA)), ("version", VERSION))
+            connection.executemany("INSERT INTO meta VALUES (?, ?)", meta)
+    deadline = time.monotonic() + PATIENCE_S
+    while True:  # SQLite does not wait for others' locks on a change of the journal's mode
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if not _busy(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
 
 @contextmanager
@@ -196,18 +217,18 @@ def open_store(path: Path, *, create: bool = False) -> Iterator[Store]:
     except sqlite3.DatabaseError as error:
         raise ValueError(f"Store {str(path)!r} cannot be opened: {error}") from None
     try:
-        _check(path, connection)
+        if not _check(path, connection) and not create:
+            raise ValueError(f"Store {str(path)!r} is empty; `sparseloom sweep` fills it")
         if create:
-            connection.execute("PRAGMA journal_mode = WAL")
+            _make(path, connection)
             connection.execute("PRAGMA synchronous = NORMAL")
-            with connection:
-                connection.executescript(_TABLES)
-                connection.executemany(
-                    "INSERT OR IGNORE INTO meta VALUES (?, ?)",
-                    (("schema", str(SCHEMA)), ("version", VERSION)),
-                )
         yield Store(path, connection)
     except sqlite3.DatabaseError as error:
+        if _busy(error):
+            raise ValueError(
+                f"Store {str(path)!r} was kept locked by another process for {PATIENCE_S:.0f} s; "
+                "what was stored stays: run the same command again"
+            ) from None
         raise ValueError(
             f"Store {str(path)!r} cannot be read or written: {error}; if it is damaged, move it "
             "away and sweep again"

@@ -4,6 +4,8 @@ import builtins
 import json
 import re
 import sqlite3
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pandas as pd
 import pytest
@@ -61,6 +63,39 @@ def test_store_in_a_folder_that_does_not_exist_is_refused(small, tmp_path):
     sentence = "does not exist; `sparseloom sweep` makes one"
     with pytest.raises(ValueError, match=sentence), open_store(tmp_path / "s.db"):
         pass
+
+
+def test_a_store_is_made_once_whoever_opens_it_first(tmp_path):
+    """Opened by several at the same moment, none meets a file half made or a lock."""
+    together = threading.Barrier(4)
+
+    def open_and_count(path):
+        together.wait()
+        with open_store(path, create=True) as opened:
+            return opened.count()
+
+    with ThreadPoolExecutor(4) as pool:
+        for number in range(50):
+            assert list(pool.map(open_and_count, [tmp_path / f"{number}.db"] * 4)) == [0] * 4
+
+
+def test_a_store_another_process_keeps_locked_is_said_to_be(small, store, monkeypatch):
+    monkeypatch.setattr("sparseloom.sweeps.store.PATIENCE_S", 0.1)
+    with sqlite3.connect(store) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(ValueError, match=r"kept locked by another process for .* run the same"):
+            sweep(small, store)
+
+
+def test_an_empty_file_is_no_store_to_read_but_one_to_fill(small, tmp_path):
+    path = tmp_path / "s.db"
+    path.touch()
+    with (
+        pytest.raises(ValueError, match=r"is empty; `sparseloom sweep` fills it"),
+        open_store(path),
+    ):
+        pass
+    assert sweep(small, path).computed == 24
 
 
 def test_report_of_a_store_prints_counts_tables_and_json(store, capsys):
