@@ -111,10 +111,26 @@ def _simulated(
     for index in range(len(space)):
         point = space.point(index)
         runs.setdefault(_key(point), []).append((point, rows[point.key()]))
-    reasons = [next((row.error for _, row in found if row.error), None) for found in runs.values()]
+    reasons = [_failure(found) for found in runs.values()]
     named = zip(_names(list(runs)), runs.values(), reasons, strict=True)
     machines = [_machine(name, found) for name, found, reason in named if reason is None]
     return machines, dict(Counter(reason for reason in reasons if reason))
+
+
+def _failure(found: list[tuple[Point, Row]]) -> str | None:
+    """Return why a candidate has no result, or no resources."""
+    for _, row in found:
+        if row.error:
+            return row.error
+    try:
+        fpga_resources(_arch(found[0][0]))
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def _arch(point: Point) -> Accelerator:
+    return load_arch(point.base, **nested(point.parameters))
 
 
 def _key(point: Point) -> _Key:
@@ -139,7 +155,7 @@ def _names(keys: list[_Key]) -> list[str]:
 
 def _machine(name: str, found: list[tuple[Point, Row]]) -> Machine:
     point = found[0][0]
-    arch = load_arch(point.base, **nested(point.parameters))
+    arch = _arch(point)
     metrics = {_job(row): row.metrics or {} for _, row in found}
     resources = fpga_resources(arch)
     return Machine(

@@ -56,6 +56,7 @@ class Machine(Spec):
             "energy_j": self.total("energy_j"),
             "cycles_by_workload": self.candidate.cycles,
             "takes": self.candidate.takes,
+            "flip_flops": self.resources.ff,
             "lacks": [str(shortage) for shortage in self.lacks],
         }
 
@@ -135,6 +136,7 @@ def to_dataframe(design: Design) -> "pd.DataFrame":
                 **{f"cycles, {job}": n for job, n in machine.candidate.cycles.items()},
                 "energy_j": machine.total("energy_j"),
                 **machine.candidate.takes,
+                "FF": machine.resources.ff,
                 "fits": not machine.lacks,
                 "chosen": machine.name in design.choice.machines,
             }

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from functools import partial
+from itertools import product
 
 import pandas as pd
 import pytest
@@ -16,6 +17,7 @@ from sparseloom.designs.figures import draw_front, front_svg
 from sparseloom.designs.reasons import saved
 from sparseloom.schema import CAUSES
 from sparseloom.sweeps.evaluate import causes
+from sparseloom.sweeps.points import nested
 from sparseloom.tables import design_tables
 
 SPEC = """\
@@ -56,10 +58,93 @@ def path(text, tmp_path, monkeypatch):
     return path
 
 
+GRID = """\
+problem: design
+device: vcu1525
+workloads: [{topology}]
+sparsities: [dense, unstructured:0.5]
+archs:
+  - base: grid-tiny
+    parameters: {{rows: [2, 3], chunk: [8, 16], fifo_depth: [1, 2], skip: [weights]}}
+reference: grid-tiny
+budget:
+  caps: {{lut: 0.0165}}
+"""
+
+CHAINS = """\
+problem: design
+device: u280
+workloads: [{source: mistral-7b, options: {decode: 1}}]
+archs:
+  - base: flightllm-u280
+    parameters:
+      cores: [1, 2, 3]
+      hbm.channels_per_core: [8, 10]
+      mv_columns: [32, 64]
+      mm_tokens: [32]
+reference: flightllm-u280
+budget:
+  caps: {lut: 0.85}
+"""
+
+
 def machine(**parameters):
     """Return a candidate's machine and what it takes of LUTs."""
     arch = sl.arch("nm-tiny", **parameters)
     return arch, fpga_resources(arch).lut
+
+
+def values(found):
+    """Return every combination of the parameters that a design varies."""
+    names = list(found.candidates[0].parameters)
+    options = [dict.fromkeys(m.parameters[name] for m in found.candidates[:-1]) for name in names]
+    return [dict(zip(names, chosen, strict=True)) for chosen in product(*options)]
+
+
+def brute_force(found, base, graphs):
+    """Return cycles of every combination of parameters that fits, by its machine's digest."""
+    names = list(found.candidates[0].parameters)
+    options = [dict.fromkeys(m.parameters[name] for m in found.candidates[:-1]) for name in names]
+    fitting = {}
+    for chosen in product(*options):
+        arch = sl.arch(base, **nested(dict(zip(names, chosen, strict=True))))
+        if fpga_resources(arch).lut <= found.budget.limits["LUT"]:
+            fitting[arch.digest()] = sum(sl.simulate(graph, arch).cycles for graph in graphs)
+    return fitting
+
+
+@pytest.mark.parametrize("base", ["grid-tiny", "flightllm-u280"])
+def test_machines_of_other_kinds_are_chosen_like_by_brute_force(path, topology, place, base):
+    """The choice is the fastest of all combinations that fit, each simulated on its own."""
+    if base == "grid-tiny":
+        graph = sl.load(topology)
+        path.write_text(GRID.format(topology=topology))
+        graphs = [graph, graph.sparsify(sl.Unstructured(0.5))]
+    else:
+        path.write_text(CHAINS)
+        graphs = [sl.load("mistral-7b", decode=1)]
+    found = place(path)
+    fitting = brute_force(found, base, graphs)
+    (chosen,) = found.machines
+    assert 0 < len(fitting) < len(found.candidates) - 1
+    assert fitting[chosen.arch.digest()] == found.choice.cycles == min(fitting.values())
+    assert (found.choice.gap, found.choice.bound) == (0, found.choice.cycles)
+    assert sum(found.saved.values()) == found.reference.cycles - found.choice.cycles
+
+
+def test_candidates_that_were_not_synthesised_are_counted_with_their_part(path, topology, place):
+    """A part without figures takes its machines out of the choice; a reference with one is none."""
+    text = GRID.format(topology=topology).replace("rows: [2, 3], chunk: [8, 16]", "rows: [2]")
+    path.write_text(text.replace("fifo_depth: [1, 2]", "fifo_depth: [2, 9]"))
+    found = place(path)
+    reason = "No FIFO with fifo_depth 9 and 1 chunks seen was synthesised"
+    assert found.failures == {reason: 1}
+    assert found.notes[-1] == f"1 candidate without a result: {reason}"
+    path.write_text(
+        text.replace("grid-tiny\nbudget", "{base: grid-tiny, parameters: {fifo_depth: 9}}\nbudget")
+    )
+    with pytest.raises(ValueError, match=f"The reference of small has no result: {reason}"):
+        place(path)
 
 
 def test_choice_is_the_fastest_of_the_machines_that_fit(path, topology, place):
@@ -198,7 +283,11 @@ def test_bandwidth_and_power_are_limits(path, text, limit, name, place):
         ("rows: [2, 4, 8]", "rows: []", r"line 8: archs\.0\.parameters\.rows has no values"),
         ("[dense, 2:4]", "[]", r"A sweep needs at least one entry in sparsities"),
         ("{rows: 4}", "{clock_hz: 5}", r"Cycles of different clocks do not compare; .* 5e-06 MHz"),
-        ("base: nm-tiny\n", "base: grid-tiny\n", r"known of nm_array machines, not of a PEGrid"),
+        (
+            "reference: {base: nm-tiny, parameters: {rows: 4}}",
+            "reference: flex-tiny",
+            r"The reference of small has no result: .* pe_grid and dsp_chain .*, not of a FlexDpe",
+        ),
         ("problem: design", "problem: dsign", r"must be one of slots, sites, design, not 'dsign'"),
     ],
 )
@@ -265,6 +354,18 @@ def test_front_holds_what_nothing_beats(path, place):
             for theirs in map(figures, found.candidates)
         )
         assert beaten == (figures(candidate) not in front)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["grid-design", "flight-design"])
+def test_built_in_designs_fit_where_their_references_do_not(name):
+    """The choice is proved, fits, and its cycles differ from the reference's by the causes told."""
+    found = sl.place(name)
+    (chosen,) = found.machines
+    assert (found.choice.gap, chosen.lacks, found.failures) == (0, (), {})
+    assert any(shortage.resource.startswith("LUT of") for shortage in found.reference.lacks)
+    assert sum(found.saved.values()) == found.reference.cycles - found.choice.cycles
+    assert any(not machine.lacks for machine in found.front)
 
 
 def test_built_in_designs_are_listed(capsys):
