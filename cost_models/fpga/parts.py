@@ -36,7 +36,7 @@ class FpgaResources(Spec):
 LANES = 4
 """Lanes of what is synthesised by lanes."""
 
-VECTOR_UNIT = FpgaResources(lut=13270, dsp=4)
+VECTOR_UNIT = FpgaResources(lut=13270, ff=255, dsp=4)
 """A vector unit of so many lanes."""
 
 
