@@ -42,7 +42,7 @@ class SpecialPoint:
 
 
 def _job_word(job: SpecialJob) -> int:
-    names = ("length", "beats", "tail", "rows", "floor")
+    names = ("length", "beats", "rows", "floor")
     settings = {name: getattr(job, name) for name in names}
     return setting_word(special_job(job.params), settings | {"op": int(job.op)})
 
