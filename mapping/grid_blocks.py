@@ -144,7 +144,9 @@ def _part(timed: Timed, axis: int, parts: Parts, at: tuple[Ints, ...]) -> Part:
     bits = timed.grid.operand_bits
     which = at[0] * parts[axis] + at[axis]
     loaded = np.concatenate([[True], which[1:] != which[:-1]])
-    positions, nonzeros = (values.ravel()[which] for values in timed.held(axis, parts[0], parts[axis]))
+    positions, nonzeros = (
+        values.ravel()[which] for values in timed.held(axis, parts[0], parts[axis])
+    )
     plain = bits * positions <= bits * nonzeros + positions  # as `least_packed` has it
     return Part(
         positions=positions,

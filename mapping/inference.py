@@ -84,14 +84,8 @@ def map_inference(
             notes=(*graph.notes, *notes()),
         ),
         mappings=tuple(
-            Tiled(
-                op=lowered.op.name,
-                shape=lowered.shape,
-                cost=cost,
-                bound=bound,
-                considered=lowered.considered,
-            )
-            for lowered, cost, bound in zip(found, costs, bounds, strict=True)
+            Tiled(op=lowered.op.name, shape=lowered.shape, considered=lowered.considered)
+            for lowered in found
             if lowered.shape
         ),
         mapper=mapper,

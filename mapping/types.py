@@ -37,16 +37,13 @@ class Mapping(Spec):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tiled(Spec):
-    """The choice for one operator of a machine whose array has no settings: its tile alone.
+    """The choice for one operator of a machine whose array has no settings: its largest tile.
 
-    The other fields are those of a `Mapping`; an operator whose choice was known from an equal one
-    has nothing considered.
+    `considered` are the candidates; an operator like one that was mapped before has none.
     """
 
     op: str
     shape: TileShape
-    cost: Number
-    bound: Number
     considered: int
 
 
