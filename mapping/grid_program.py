@@ -99,7 +99,8 @@ def _store(grid: PEGrid, bits: int) -> Step:
 def least_cycles(b: Blocking) -> int:
     """Return cycles that the program of a blocking never falls below, and mostly takes.
 
-    They are its longest path that goes from the port to the array and back ROUNDS times.
+    They are its longest path that goes from the port to the array and back ROUNDS times. No load
+    waits for its slot: a store before it on the port waits for the block that frees the slot.
     """
     grid, drain = b.timed.grid, b.timed.grid.drain_beats
     act, weight = (transfer_cycles(grid, bits) for bits in b.load_bits())
@@ -114,10 +115,6 @@ def least_cycles(b: Blocking) -> int:
         ready = ends[loads] + grid.dram.latency_cycles
         done = array + np.maximum.accumulate(ready + b.first + b.others - array)
         wait[stores] = done + drain
-        for part, ahead in ((b.act, 0 * act), (b.weight, act)):
-            at = np.flatnonzero(part.loaded)  # from the third on, into what the second replaced
-            free = done[at[1:-1] - 1] - ahead[at[2:]]
-            wait[loads[at[2:]]] = np.maximum(wait[loads[at[2:]]], free)
         ends = port + np.maximum.accumulate(wait + spent - port)
     return int(ends[-1])
 
