@@ -143,16 +143,17 @@ def _rivals(run: Run) -> dict[str, tuple[tuple[str, int], ...]]:
     found: dict[str, list[tuple[int, str]]] = {}
     if not isinstance(run.arch, NMArray):
         return {}
-    repeats = {op.name: op.repeat for op in run.graph.ops}
+    products = {op.name for op in run.graph.gemm_ops}
     flows = [run.arch.dataflow] if run.arch.dataflow else list(Dataflow)
     for flow in flows:
         try:
             mapped = map_graph(run.graph, replace(run.arch, dataflow=flow))
         except NoMapping:  # some operator fits no buffer under this dataflow: no rival
             continue
-        for m in mapped.mappings:
-            found.setdefault(m.op, []).append((int(m.cost) * repeats[m.op], flow.value))
-    return {op: tuple((f, cycles) for cycles, f in sorted(rows)) for op, rows in found.items()}
+        for op, cost in zip(mapped.schedule.ops, mapped.op_costs, strict=True):
+            if op.name in products:
+                found.setdefault(op.name, []).append((int(cost), flow.value))
+    return {name: tuple((f, n) for n, f in sorted(rows)) for name, rows in found.items()}
 
 
 def _story(

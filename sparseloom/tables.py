@@ -197,11 +197,15 @@ def mapped_table(document: Mapping[str, Any], top: int) -> "Table":
             op["name"],
             _cost(op["cost"], document["unit"]),
             f"{gap:.1%}",
-            f"{op['dataflow']} {op['nm']}".strip(),
+            " ".join(filter(None, (op["dataflow"], op["nm"], _width(op)))),
             " x ".join(map(str, op["tile"].values())) if op["tile"] else "",
             op["order"],
         )
     return table
+
+
+def _width(op: Mapping[str, Any]) -> str:
+    return f"{op['bits']}-bit" if "bits" in op else ""
 
 
 def explanation_table(explanation: "Explanation", top: int) -> "Table":

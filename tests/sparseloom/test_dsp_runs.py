@@ -242,7 +242,7 @@ def test_bad_input_is_one_sentence(command, tmp_path, arguments, sentence):
 
 
 def test_python_surface_runs_and_prices_a_decoder():
-    """sl.simulate and sl.price take the machine; sl.map has nothing to choose."""
+    """sl.simulate and sl.price take the machine, and sl.map costs what is simulated."""
     machine = sl.arch(ARCH, decode_bucket=4)
     assert isinstance(machine, sl.DspChain)
     graph = decoder("tiny", "opt-6.7b", **SIZE, prefill=30, decode=5)
@@ -252,12 +252,68 @@ def test_python_surface_runs_and_prices_a_decoder():
     assert {c for c, _, _ in result.counts} <= {c for c, _, _ in cost.breakdown}
     assert "hbm2" not in cost.table
     assert cost.prices["dram", "read", "full"].pj == 6.25
-    with pytest.raises(ValueError, match="one way, so there is nothing to map: run the graph"):
-        sl.map(graph, machine)
+    mapped = sl.map(graph, machine, mapper="greedy")
+    assert (mapped.mapper, mapped.cost) == ("greedy", result.cycles)
     with pytest.raises(ValueError, match="runs the graph of a decoder, not a schedule"):
-        sl.simulate(sl.map(sl.gemm(4, 4, 4), "systolic"), machine)
-    with pytest.raises(ValueError, match="Unknown mapper 'luck'"):
-        simulate_graph(graph, machine, mapper="luck")
+        sl.simulate(mapped, machine)
+    for call in (sl.map, simulate_graph):
+        with pytest.raises(ValueError, match=r"^Unknown mapper 'luck'; known: exhaustive, integer"):
+            call(graph, machine, mapper="luck")
+        with pytest.raises(ValueError, match=r"^Unknown objective 'area'; known: cycles, energy"):
+            call(graph, machine, objective="area")
+        with pytest.raises(ValueError, match=r"^DspChain does not fuse operators; NMArray does"):
+            call(graph, machine, fuse=True)
+
+
+LENGTHS = [(30, 5), (0, 20), (130, 0)]
+
+
+@pytest.mark.parametrize(("prefill", "decode"), LENGTHS)
+def test_map_costs_what_run_simulates(command, tmp_path, prefill, decode):
+    """Cycles, energy and bytes of `map` are those of `run`, operator by operator."""
+    (tmp_path / "mine.yaml").write_text(MINE)
+    source = (tmp_path / "mine.yaml", "--arch", ARCH, "--prefill", prefill, "--decode", decode)
+    _, out, _ = command("run", *source, "--json")
+    ran = json.loads(out)
+    of = {
+        "cycles": [op["cycles"] for op in ran["ops"]],
+        "dram_bytes": [op["dram_read_bytes"] + op["dram_write_bytes"] for op in ran["ops"]],
+        "energy": None,
+    }
+    for objective, rows in of.items():
+        code, out, err = command("map", *source, "--objective", objective, "--json")
+        assert (code, err) == (0, "")
+        mapped = json.loads(out)
+        assert [op["name"] for op in mapped["ops"]] == [op["name"] for op in ran["ops"]]
+        assert rows is None or [op["cost"] for op in mapped["ops"]] == rows
+        assert (mapped["bound"], mapped["gap"]) == (mapped["cost"], 0)
+        assert mapped["considered"] == len(mapped["ops"])
+        assert any(note.startswith("The compiler of a DspChain has") for note in mapped["notes"])
+    assert mapped["cost"] == pytest.approx(ran["energy_j"], rel=1e-12)
+
+
+def test_map_names_tile_width_and_loads_of_every_product(command):
+    """The published compression applies as in a run; the table shows mode, N and bits."""
+    source = ("llama2-7b", "--arch", "flightllm-vhk158", "--prefill", 128, "--decode", 16)
+    code, out, _ = command("map", *source, "--json")
+    document = json.loads(out)
+    assert (code, document["sparsity"]) == (0, "published compression")
+    ops = {op["name"]: op for op in document["ops"]}
+    query = ops["prefill.model.layers.0.self_attn.q_proj"]
+    machine = sl.arch("flightllm-vhk158")
+    assert (query["dataflow"], query["nm"], query["bits"]) == (
+        "mm",
+        "16+8:16",
+        machine.layer_bits(0),
+    )
+    assert query["tile"] == {"units": 1, "m": 128, "k": 4096, "n": machine.mm_tile_columns}
+    head = ops["decode.lm_head"]
+    assert (head["dataflow"], head["repeat"], head["tile"]["m"]) == ("mv", 16, 1)
+    assert (head["bits"], head["loads"] % 16) == (machine.head_bits, 0)
+    assert ops["decode.model.norm"]["tile"] is None
+    code, out, _ = command("map", *source, "--objective", "energy", "--top", 1)
+    assert code == 0
+    assert "mv 16:16 4-bit" in out
 
 
 def test_progress_is_told_of_every_operator():
