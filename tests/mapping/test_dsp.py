@@ -579,6 +579,24 @@ def test_products_are_counted_for_real_tokens():
     assert uses <= result.cycles * result.arch.peak_macs_per_cycle
 
 
+def test_products_with_a_weight_and_with_an_activation_are_counted():
+    """Weights' zeros are left alone, skipped blocks of attention by both; activations are dense."""
+    graph = small(prefill=96, decode=9).sparsify(NofM(4, 16), first_layer=True)
+    arch = small_arch(compression=replace(VHK158.compression, model="small", attention_block=16))
+    rows = simulate_decoder(graph, arch).result.per_op
+    assert (rows["macs_weight"] == rows["macs_effectual"]).all()
+    products = rows[rows["kind"] == "gemm"]
+    assert (4 * products["macs_weight"] == products["macs_dense"]).all()
+    assert (products["macs_act"] == products["macs_dense"]).all()
+    dense = small(prefill=96, decode=9)
+    result = simulate_decoder(dense, arch).result
+    scores = result.per_op[result.per_op["name"] == "prefill.model.layers.0.self_attn"]
+    assert scores["macs_act"] == scores["macs_effectual"]
+    assert 0 < scores["macs_act"] < scores["macs_dense"]
+    assert result.macs_effectual <= min(result.macs_weight, result.macs_act)
+    assert max(result.macs_weight, result.macs_act) <= result.macs_dense == dense.macs
+
+
 def test_slow_instruction_memory_is_charged():
     """DDR that streams instructions slower than they run adds its own row."""
     graph = small(decode=4)
