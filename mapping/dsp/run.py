@@ -201,6 +201,7 @@ def _detail(arch: DspChain, model: CompiledModel, phases: abc.Sequence[_Phase]) 
         "instruction_programs": sum(len(phase.programs) for phase in phases),
         "instruction_programs_naive": lengths * arch.cores,
         "weight_bytes": model.weight_bytes,
+        "weight_memory_bytes": model.weight_memory_bytes,
         "kv_bytes": model.kv_bytes,
         "kv_cache": kv_summary(model),
         "weight_bits": [arch.layer_bits(layer) for layer in range(len(model.decoder.layers))],

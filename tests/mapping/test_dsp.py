@@ -434,6 +434,38 @@ def test_weight_addresses_never_overlap():
     assert ends[-1][1] * 64 * 4 == compiled.weight_bytes
 
 
+def test_layers_of_mixed_widths_set_as_much_memory_aside_as_the_widest_layer_takes():
+    """Memory for weights ends behind the head, which follows layers of one size."""
+    graph = small(decode=4)
+    narrow, wide = (model(graph, small_arch(weight_bits=(bits,))) for bits in (4, 8))
+    mixed = model(graph, small_arch(weight_bits=(4, 8, 4)))
+    assert narrow.weight_bytes == narrow.weight_memory_bytes
+    assert narrow.weight_bytes < mixed.weight_bytes < wide.weight_bytes
+    assert mixed.weight_memory_bytes == wide.weight_memory_bytes
+    ends = [
+        i.get("address") + -(-i.get("bytes") // 64)
+        for i in decode(encode(mixed.program("decode", 4).code))
+        if i.module is Module.LD and i.get("base") == 0 and i.get("buffer") in (2, 4)
+    ]
+    assert max(ends) * 64 * mixed.arch.cores == mixed.weight_memory_bytes
+    detail = simulate_decoder(graph, mixed.arch).result.detail
+    assert detail["weight_memory_bytes"] == mixed.weight_memory_bytes
+
+
+def test_padding_of_mixed_widths_must_fit_the_memory():
+    """What layers of 4 bits leave free beside one of 8 counts against the HBM."""
+    graph = small(decode=4)
+    wide = model(graph, small_arch(weight_bits=(8,)))
+    held = wide.weight_memory_bytes + wide.kv_bytes
+    for capacity in (held, held - 1):
+        arch = small_arch(weight_bits=(4, 4, 8), hbm={"capacity_bytes": capacity})
+        if capacity == held:
+            assert model(graph, arch).weight_bytes + wide.kv_bytes < capacity
+            continue
+        with pytest.raises(ValueError, match=f"weights take {wide.weight_memory_bytes} B and the"):
+            model(graph, arch)
+
+
 @pytest.mark.parametrize("percent", [1, 30, 100])
 def test_block_map_is_causal_and_keeps_its_share(percent):
     """The diagonal is kept, nothing above it, and every row its share of blocks."""
