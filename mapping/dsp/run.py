@@ -19,12 +19,13 @@ from mapping.dsp.model import (
     Linear,
     Node,
     Norm,
+    compression_name,
     decoder_of,
     published,
 )
 from mapping.dsp.timing import VARIANTS, Timeline, busy_cycles
 from mapping.types import MapperResult
-from simulator.arch.dsp_chain import DspChain
+from simulator.arch.dsp_chain import Compression, DspChain
 from simulator.counts import Event, add, scale
 from simulator.dsp_isa import Module
 from simulator.result import OP_RECORD, STALLS, Provenance, Result
@@ -86,7 +87,7 @@ def simulate_decoder(
     phases = [
         _phase(model, timeline, name, programs) for name, programs in _programs(model) if programs
     ]
-    label = _label(used, decoder, percent)
+    label = _label(used, decoder, arch.compression if notes else None)
     result = Result(
         workload=graph.name,
         sparsity=label,
@@ -130,11 +131,11 @@ def decode_buckets(step: int, prefill: int, decode: int) -> tuple[tuple[int, int
     return tuple(zip(sizes.tolist(), times.tolist(), strict=True))
 
 
-def _label(graph: WorkloadGraph, decoder: Decoder, percent: int) -> str:
+def _label(graph: WorkloadGraph, decoder: Decoder, compression: Compression | None) -> str:
     weights = [graph.tensors[op.inputs[1]] for op in graph.gemm_ops]
     sparse = [w for w in weights if w.parameter and not isinstance(w.sparsity, Dense)]
-    if percent < 100 and not graph.values:
-        return "published compression"
+    if compression and not graph.values:
+        return compression_name(compression)
     labels = {str(weight.sparsity) for weight in sparse}
     if not labels and any(min(node.kept_rows) < 16 for _, node in decoder.linears):
         labels = {"rows of N:16"}

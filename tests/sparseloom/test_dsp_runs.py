@@ -64,6 +64,19 @@ def test_published_compression_is_named_and_can_be_declined(document):
     assert dense["prefill_s"] > document["prefill_s"]
 
 
+def test_a_compression_of_ones_own_is_named_as_the_machines(tmp_path):
+    """Only what a preset has is called published; a file that changes no part of it has it too."""
+    machine = tmp_path / "mine.yaml"
+    labels = {}
+    for change in ("compression: {kept_percent: 60}", "mm_tokens: 64"):
+        machine.write_text(f"base: {ARCH}\nparameters: {{{change}}}\n")
+        found = run("llama2-7b", arch=machine, prefill=128).to_json()
+        labels[found["sparsity"]] = found["notes"][0]
+    own = "Machine's own compression of llama2-7b: q_proj and k_proj keep 60 % of their weights"
+    assert labels["machine's own compression"].startswith(own)
+    assert labels["published compression"].startswith("Published compression of llama2-7b")
+
+
 def test_modules_of_a_phase_are_reported(document):
     """Busy time of LD ST MM MV MISC SYS by phase; none is busier than the phase is long."""
     for phase, modules in document["modules"].items():
@@ -113,7 +126,7 @@ def test_explain_says_what_every_switch_is_worth(command, tmp_path):
         "block-sparse attention",
     ]
     assert min(worth.values()) > 1
-    assert story["sparsity"] == "published compression"
+    assert story["sparsity"] == "machine's own compression"
     assert any("2 of 4 bits; the head has 4 bits." in line for line in story["sentences"])
     channels = "core 0 in 0 to 7, core 1 in 8 to 15, core 2 in 16 to 23, core 3 in 24 to 31"
     assert any(channels in line for line in story["sentences"])
