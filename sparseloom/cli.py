@@ -9,6 +9,7 @@ import json
 import os
 import re
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
@@ -233,6 +234,23 @@ def _write(document: dict[str, Any], out: Path) -> tuple[Path, ...]:
     return write_run(document, out)
 
 
+@contextmanager
+def _told(kind: type[Warning]) -> Iterator[None]:
+    """Write warnings of a kind as sentences on stderr."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", kind)
+        others = warnings.showwarning
+
+        def told(message: Warning | str, category: type[Warning], *place: Any) -> None:
+            if issubclass(category, kind):
+                print(f"sparseloom: {message}", file=sys.stderr)
+            else:
+                others(message, category, *place)
+
+        warnings.showwarning = told  # type: ignore[assignment]  # only the place is left unnamed
+        yield
+
+
 @app.command(name="map")
 def map_(
     source: Source,
@@ -258,13 +276,15 @@ def map_(
 ) -> None:
     """Choose dataflow, tile and loop order of every operator, and prove how good the choice is.
 
-    With SPARSELOOM_CACHE_DIR set, proved choices are kept in that folder for the next run.
+    With SPARSELOOM_CACHE_DIR set, proved choices are kept in that folder for the next run; if it
+    cannot be written to, one sentence says so and the run goes on.
     """
+    from mapping.cache import CacheWarning
     from sparseloom.mapped import mapped_document
     from sparseloom.progress import progress
 
     folder = os.environ.get("SPARSELOOM_CACHE_DIR")
-    with progress("mapping") as step:
+    with _told(CacheWarning), progress("mapping") as step:
         document = mapped_document(
             source,
             arch=arch,

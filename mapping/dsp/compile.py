@@ -181,7 +181,7 @@ class CompiledModel:
 
     @property
     def weight_memory_bytes(self) -> int:
-        """Bytes that all cores set aside for weights: every layer gets what the widest one takes."""
+        """Bytes set aside for weights in all cores: every layer gets what the widest takes."""
         head = sum(self._lines(node, self.arch.head_bits) for node in self._head)
         layers = len(self.decoder.layers) * self.layout.layer_lines
         return (head + layers) * LINE_BYTES * self.arch.cores
