@@ -83,7 +83,7 @@ def test_latin_hypercube_takes_every_value_of_every_dimension(tmp_path):
         (("step: 100", "stride: 100"), "line 7: a range is {start, stop, step}"),
         (("step: 100", "step: 0"), "line 7: the range from 100 to 300 by 0 has no end"),
         (("step: 100", "factor: 1"), "line 7: the range from 100 to 300 by 1 has no end"),
-        (('"2:8"', "28"), "line 2: sparsities.1 is 28: input should be a valid string"),
+        (('"2:8"', "28"), "line 2: sparsities.1 is 28; it must be a text"),
         (("workloads: [resnet9]", "workloads: resnet9"), "line 1: workloads is a list"),
         (("workloads: [resnet9]", "workloads: []"), "needs at least one entry in workloads"),
         (("workloads: [resnet9]", "work: [resnet9]"), "line 1: unknown key 'work'"),
