@@ -199,6 +199,13 @@ def test_bandwidth_and_power_are_limits(path, text, limit, name, place):
         ("[dense, 2:4]", "[]", r"A sweep needs at least one entry in sparsities"),
         ("{rows: 4}", "{clock_hz: 5}", r"Cycles of different clocks do not compare; .* 5e-06 MHz"),
         ("base: nm-tiny\n", "base: grid-tiny\n", r"known of nm_array machines, not of a PEGrid"),
+        (
+            "[dense, 2:4]",
+            "[9:8]",
+            r"small\.yaml, line 4: N:M sparsity needs 0 <= N <= M .*, not 9:8",
+        ),
+        ("base: nm-tiny\n", "base: nm-tyny\n", r"line 6: Unknown arch 'nm-tyny'"),
+        ("reference: {base: nm-tiny", "reference: {base: nm", r"line 11: Unknown arch 'nm'"),
         ("problem: design", "problem: dsign", r"must be one of slots, sites, design, not 'dsign'"),
     ],
 )
