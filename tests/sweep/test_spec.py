@@ -91,7 +91,7 @@ def test_latin_hypercube_takes_every_value_of_every_dimension(tmp_path):
         (("workloads: [resnet9]", "name: x"), "key 'workloads' is missing"),
         (("base: nm-tiny", "bse: nm-tiny"), "line 4: unknown key 'archs.0.bse'"),
         (("rows: [2, 4]", "rows: [2, [4]]"), "line 6: archs.0.parameters.rows.1 is [4]"),
-        (("archs:", "objectives: [speed]\narchs:"), "line 3: Unknown entry of objectives 'speed'; known: cycles"),
+        (("archs:", "objectives: [speed]\narchs:"), "line 3: Unknown entry of objectives 'speed'"),
         (("archs:", "mapper: best\narchs:"), "line 3: Unknown mapper 'best'; known: exhaustive"),
         (
             ("archs:", "minimise: area\narchs:"),
