@@ -77,6 +77,11 @@ class YamlFile:
             key = key.rpartition(".")[0]
         return f"{self.name}, line {self.lines[key]}" if key else self.name
 
+    def blamed(self, message: str, key: str = "") -> str:
+        """Return the part of `key` that a message names first, `key` if it names none."""
+        parts = (f"{key}.{word}".removeprefix(".") for word in re.findall(r"\w+", message))
+        return next((part for part in parts if part in self.lines), key)
+
     def mapping(self, wanted: str) -> dict[str, Any]:
         """Return a copy of the content. Raises ValueError saying what is wanted if it is none."""
         if not isinstance(self.content, dict):
@@ -121,13 +126,8 @@ class YamlFile:
             case "missing" | "missing_argument":
                 return f"{where}: key {key!r} is missing"
             case "value_error":
-                return f"{self.where(self._blamed(key, message))}: {message}"
+                return f"{self.where(self.blamed(message, key))}: {message}"
         return self._mistyped(kind, path, problem["input"])
-
-    def _blamed(self, key: str, message: str) -> str:
-        """Return the part of `key` that a message names first, `key` if it names none."""
-        parts = (f"{key}.{word}".removeprefix(".") for word in re.findall(r"\w+", message))
-        return next((part for part in parts if part in self.lines), key)
 
 
 @lru_cache
