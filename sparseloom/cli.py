@@ -496,19 +496,21 @@ def rtl(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write Verilog and parameters of the machine's units: array or grid, and what goes with it."""
-    from rtl.export import export, export_machine, unit_name, units
+    """Write Verilog and parameters of the machine's units: array or grid, and what goes with it.
+
+    Of a machine that is a model only as a whole, those units that have RTL; a note says why.
+    """
+    from rtl.export import export, export_machine, exportable, unit_name
     from simulator.arch import NMArray
-    from simulator.arch.accelerator import kind, with_rtl
+    from simulator.arch.accelerator import kind
     from simulator.arch.dsp_chain import DspChain
     from simulator.arch.load import load_arch
     from sparseloom.outputs import check_folder
     from sparseloom.progress import progress
 
     check_folder(out)  # before the work, not after it
-    loaded = load_arch(arch)
-    # A DspChain's units are those of its whole machine alone.
-    params = loaded if machine and isinstance(loaded, DspChain) else with_rtl(loaded, arch)
+    params = load_arch(arch)
+    found, notes = exportable(params, arch)
     whole_machine = params if isinstance(params, NMArray | DspChain) else None
     if machine and not whole_machine:
         raise ValueError(
@@ -518,7 +520,7 @@ def rtl(
     with progress("exporting") as step:
         # The whole machine first: it may be refused.
         whole = [export_machine(whole_machine, out)] if machine and whole_machine else []
-        for unit in units(params):
+        for unit in found:
             done.append(export(unit, out))
             step(unit_name(unit))
     done += whole
@@ -528,12 +530,15 @@ def rtl(
             {
                 "arch": arch,
                 "digest": params.digest(),
-                "module": done[0].module,  # the array
+                "module": done[0].module,  # array, grid or matrix engine
                 "modules": [paths.module for paths in done],
                 "files": files,
+                "notes": list(notes),
             }
         )
         return
+    for note in notes:
+        print(f"note: {note}")
     for file in files:
         print(f"wrote {file}")
 

@@ -158,6 +158,25 @@ def test_rtl_of_a_core_of_dsp_chains_is_its_whole_machine(command, tmp_path):
     assert "The RTL machine: cores must be 1, not 3" in err
 
 
+def test_rtl_of_a_board_is_its_units_and_a_note(command, tmp_path):
+    """A machine that is a model only as a whole exports the units of a core, at its parameters."""
+    board = tmp_path / "board.yaml"
+    board.write_text(
+        "base: flightllm-vhk158\nparameters: {mv_columns: 2, mm_columns: 1, misc_lanes: 2}\n"
+    )
+    code, out, _ = command("rtl", "--arch", board, "--out", tmp_path / "out")
+    assert code == 0
+    why = f"note: {board} as a whole is a model only. The RTL machine: cores must be 1, not 4"
+    assert out.splitlines()[0] == why
+    files = {path.name.rpartition("_")[0]: path for path in (tmp_path / "out").glob("*.json")}
+    assert sorted(files) == ["dequantiser", "mpe", "special"]
+    parameters = {n: json.loads(file.read_text())["parameters"] for n, file in files.items()}
+    assert (parameters["mpe"]["vpus"], parameters["special"]["lanes"]) == (2, 2)
+    code, _, err = command("rtl", "--arch", board, "--machine", "--out", tmp_path / "no")
+    assert (code, (tmp_path / "no").exists()) == (2, False)
+    assert "cores must be 1, not 4" in err
+
+
 def test_cosim_agreement_exits_zero(command, machine):
     path = machine(rows=2, cols=2, max_m=4)
     code, out, _ = command("cosim", "--arch", path, "--points", 2, "--json")
