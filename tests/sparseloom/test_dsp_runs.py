@@ -111,6 +111,16 @@ def test_explain_says_what_bounds_an_llm(command):
     assert json.loads(out)["causes"]
 
 
+def test_explain_says_the_same_of_equal_layers_once(command):
+    """An LLM's rows are its kinds of operators, with the layers they stand for."""
+    code, out, _ = command("explain", "llama2-7b", "--arch", ARCH, "--decode", 2, "--top", 30)
+    assert code == 0
+    assert "dataflows" not in out  # a machine of programs has no rivals to show
+    assert "busiest 291 of 291 operators" in out
+    assert out.count(" decode.model.layers.0-31.mlp.down") == 1
+    assert "32 x" in out
+
+
 def test_explain_says_what_every_switch_is_worth(command, tmp_path):
     """Optimisations that the machine uses are switched off one by one; others are not listed."""
     (tmp_path / "mine.yaml").write_text(MINE)
