@@ -222,6 +222,9 @@ def _fill(
         "cycles": cycles,
         "macs_dense": dense,
         "macs_effectual": effectual,
+        "macs_weight": effectual,
+        # Activations are dense; what a block of attention leaves out is never executed.
+        "macs_act": effectual if isinstance(node, Attention) else dense,
         "array_busy": array,
         "array_cycles": products,
         "dma_cycles": busy[Module.LD] + busy[Module.ST],

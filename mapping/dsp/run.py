@@ -10,12 +10,12 @@ import numpy as np
 from mapping.dsp.choices import decoder_mapping
 from mapping.dsp.compile import CompiledModel, Program, compile_model
 from mapping.dsp.kv import kv_summary
-from mapping.dsp.model import Decoder, decoder_of, published
+from mapping.dsp.model import Decoder, compression_name, decoder_of, published
 from mapping.dsp.phase import PhaseRun, run_phase
 from mapping.dsp.timing import Timeline
 from mapping.objective import Objective
 from mapping.types import MapperResult
-from simulator.arch.dsp_chain import DspChain
+from simulator.arch.dsp_chain import Compression, DspChain
 from simulator.counts import add
 from simulator.result import Provenance, Result
 from simulator.simulate import VERSION
@@ -61,7 +61,7 @@ def simulate_decoder(
         for name, programs in _programs(model)
         if programs
     ]
-    label = _label(used, decoder, percent)
+    label = _label(used, decoder, arch.compression if notes else None)
     result = Result(
         workload=graph.name,
         sparsity=label,
@@ -112,11 +112,11 @@ def decode_buckets(step: int, prefill: int, decode: int) -> tuple[tuple[int, int
     return tuple(zip(sizes.tolist(), times.tolist(), strict=True))
 
 
-def _label(graph: WorkloadGraph, decoder: Decoder, percent: int) -> str:
+def _label(graph: WorkloadGraph, decoder: Decoder, compression: Compression | None) -> str:
     weights = [graph.tensors[op.inputs[1]] for op in graph.gemm_ops]
     sparse = [w for w in weights if w.parameter and not isinstance(w.sparsity, Dense)]
-    if percent < 100 and not graph.values:
-        return "published compression"
+    if compression and not graph.values:
+        return compression_name(compression)
     labels = {str(weight.sparsity) for weight in sparse}
     if not labels and any(min(node.kept_rows) < 16 for _, node in decoder.linears):
         labels = {"rows of N:16"}
@@ -162,6 +162,7 @@ def _detail(arch: DspChain, model: CompiledModel, phases: abc.Sequence[PhaseRun]
         "instruction_programs": sum(len(phase.programs) for phase in phases),
         "instruction_programs_naive": lengths * arch.cores,
         "weight_bytes": model.weight_bytes,
+        "weight_memory_bytes": model.weight_memory_bytes,
         "kv_bytes": model.kv_bytes,
         "kv_cache": kv_summary(model),
         "weight_bits": [arch.layer_bits(layer) for layer in range(len(model.decoder.layers))],

@@ -10,6 +10,8 @@ from sparseloom.sweeps.spec import (
     Machines,
     SweepSpec,
     Workload,
+    check_entries,
+    machine_entries,
     parameters_written_out,
     written_out,
 )
@@ -103,6 +105,8 @@ def load_design(source: str | Path | YamlFile, *, device: str | None = None) -> 
         del content["reference"]
     settings = {"name": Path(file.name).stem, **content}
     spec = file.build(DesignSpec, {**settings, **({"device": device} if device else {})})
+    bases = {**machine_entries(spec.archs), "reference.base": spec.reference.base}
+    check_entries(file, spec.sparsities, bases)
     try:
         spec.table()
     except ValueError as error:

@@ -1,14 +1,16 @@
 """A sweep's specification: workloads x sparsities x machine parameters, objectives, constraints."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
 from mapping import MAPPERS, Objective
+from simulator.arch.load import load_arch
 from sparseloom.sweeps.metrics import METRICS
 from workloads.canonical import Spec
+from workloads.sparsity import parse
 from workloads.yaml_file import YamlFile, among, read_yaml
 
 __all__ = [
@@ -19,6 +21,8 @@ __all__ = [
     "SamplerKind",
     "SweepSpec",
     "Workload",
+    "check_entries",
+    "machine_entries",
     "parameters_written_out",
     "read_spec",
     "written_out",
@@ -132,10 +136,13 @@ class SweepSpec(Spec):
             if not getattr(self, name):
                 raise ValueError(f"A sweep needs at least one entry in {name}")
         for objective in self.objectives:
-            _known("objective", objective)
+            _known("entry of objectives", objective)
         if self.mapper not in MAPPERS:
             raise ValueError(f"Unknown mapper {self.mapper!r}; {among(self.mapper, MAPPERS)}")
-        Objective.of(self.minimise)
+        try:
+            Objective.of(self.minimise)
+        except ValueError as error:
+            raise ValueError(f"minimise: {error}") from None
 
 
 def _known(what: str, name: str) -> None:
@@ -218,4 +225,28 @@ def read_spec(source: str | Path | Mapping[str, Any]) -> SweepSpec:
         file = YamlFile(name="sweep", content=dict(source))
     else:
         file = read_yaml(Path(source))
-    return file.build(SweepSpec, written_out(file, "a sweep is a mapping with workloads and archs"))
+    content = written_out(file, "a sweep is a mapping with workloads and archs")
+    spec = file.build(SweepSpec, content)
+    check_entries(file, spec.sparsities, machine_entries(spec.archs))
+    return spec
+
+
+def machine_entries(archs: tuple[Machines, ...]) -> dict[str, str]:
+    """Return the base of every machine in a file's `archs` by its key."""
+    return {f"archs.{index}.base": machines.base for index, machines in enumerate(archs)}
+
+
+def check_entries(file: YamlFile, sparsities: tuple[str, ...], bases: Mapping[str, str]) -> None:
+    """Raise ValueError, naming the line in `file`, for a sparsity or a machine that is none.
+
+    `bases` are the machines by their key in the file.
+    """
+    entries: list[tuple[str, str, Callable[[str], object]]] = [
+        *((f"sparsities.{index}", text, parse) for index, text in enumerate(sparsities)),
+        *((key, base, load_arch) for key, base in bases.items()),
+    ]
+    for key, text, read in entries:
+        try:
+            read(text)
+        except ValueError as error:
+            raise ValueError(f"{file.where(key)}: {error}") from None

@@ -525,7 +525,7 @@ def test_count_makes_numbered_units(write):
         (
             "dsp: 4",
             "dsp: lots",
-            r"p\.yaml, line 5: units\.0\.dsp is 'lots': input should be",
+            r"p\.yaml, line 5: units\.0\.dsp is 'lots'; it must be a whole number",
         ),
         ("name: a, ", "", r"p\.yaml, line 5: key 'units\.0\.name' is missing"),
         ("columns: 2", "columns: 0", r"p\.yaml, line 3: Grid columns must be at least 1, not 0"),

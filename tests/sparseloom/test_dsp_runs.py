@@ -64,6 +64,19 @@ def test_published_compression_is_named_and_can_be_declined(document):
     assert dense["prefill_s"] > document["prefill_s"]
 
 
+def test_a_compression_of_ones_own_is_named_as_the_machines(tmp_path):
+    """Only what a preset has is called published; a file that changes no part of it has it too."""
+    machine = tmp_path / "mine.yaml"
+    labels = {}
+    for change in ("compression: {kept_percent: 60}", "mm_tokens: 64"):
+        machine.write_text(f"base: {ARCH}\nparameters: {{{change}}}\n")
+        found = run("llama2-7b", arch=machine, prefill=128).to_json()
+        labels[found["sparsity"]] = found["notes"][0]
+    own = "Machine's own compression of llama2-7b: q_proj and k_proj keep 60 % of their weights"
+    assert labels["machine's own compression"].startswith(own)
+    assert labels["published compression"].startswith("Published compression of llama2-7b")
+
+
 def test_modules_of_a_phase_are_reported(document):
     """Busy time of LD ST MM MV MISC SYS by phase; none is busier than the phase is long."""
     for phase, modules in document["modules"].items():
@@ -98,6 +111,16 @@ def test_explain_says_what_bounds_an_llm(command):
     assert json.loads(out)["causes"]
 
 
+def test_explain_says_the_same_of_equal_layers_once(command):
+    """An LLM's rows are its kinds of operators, with the layers they stand for."""
+    code, out, _ = command("explain", "llama2-7b", "--arch", ARCH, "--decode", 2, "--top", 30)
+    assert code == 0
+    assert "dataflows" not in out  # a machine of programs has no rivals to show
+    assert "busiest 291 of 291 operators" in out
+    assert out.count(" decode.model.layers.0-31.mlp.down") == 1
+    assert "32 x" in out
+
+
 def test_explain_says_what_every_switch_is_worth(command, tmp_path):
     """Optimisations that the machine uses are switched off one by one; others are not listed."""
     (tmp_path / "mine.yaml").write_text(MINE)
@@ -113,7 +136,7 @@ def test_explain_says_what_every_switch_is_worth(command, tmp_path):
         "block-sparse attention",
     ]
     assert min(worth.values()) > 1
-    assert story["sparsity"] == "published compression"
+    assert story["sparsity"] == "machine's own compression"
     assert any("2 of 4 bits; the head has 4 bits." in line for line in story["sentences"])
     channels = "core 0 in 0 to 7, core 1 in 8 to 15, core 2 in 16 to 23, core 3 in 24 to 31"
     assert any(channels in line for line in story["sentences"])
@@ -220,7 +243,10 @@ def test_list_says_how_much_of_the_presets_has_rtl(command):
             "needs an arch with `training` units",
         ),
         (("run", "llama2-7b", "--arch", ARCH, "--memory", "ideal"), "memory modelled, not ideal"),
-        (("run", "uneven.yaml", "--arch", ARCH), "uneven: 3 kv_heads do not divide 8 heads"),
+        (
+            ("run", "uneven.yaml", "--arch", ARCH),
+            "uneven.yaml, line 6: 3 kv_heads do not divide 8 heads",
+        ),
         (("run", "none.yaml", "--arch", ARCH), "does not exist"),
         (("run", "13b.yaml", "--arch", "u280.yaml"), "the HBM holds 8589934592 B"),
         (("run", "empty.onnx", "--arch", ARCH), "say how many tokens of each"),

@@ -99,6 +99,23 @@ def test_map_keeps_proofs_in_the_folder_named_by_the_environment(
     assert len(list((tmp_path / "kept").iterdir())) == 3
 
 
+def test_a_cache_folder_that_cannot_be_written_is_one_sentence_and_no_more(
+    command, topology, tmp_path, monkeypatch
+):
+    """The document is the one without a folder; the sentence comes on stderr, once a run."""
+    _, plain, _ = command("map", str(topology), "--arch", "nm-tiny", "--json")
+    blocked = tmp_path / "blocked"
+    blocked.write_text("mine")
+    monkeypatch.setenv("SPARSELOOM_CACHE_DIR", str(blocked))
+    for _ in range(2):
+        code, out, err = command("map", str(topology), "--arch", "nm-tiny", "--json")
+        assert (code, err.count("\n")) == (0, 1)
+        assert err.startswith(f"sparseloom: Cache folder {str(blocked)!r} cannot be written: ")
+        documents = [json.loads(text) | {"seconds": 0} for text in (plain, out)]
+        assert documents[0] == documents[1]
+    assert blocked.read_text() == "mine"
+
+
 @pytest.mark.parametrize(
     ("option", "value", "sentence"),
     [
