@@ -37,8 +37,8 @@ IntLike = TypeVar("IntLike", int, Ints)
 class Lowered:
     """An operator with its program, and what it was chosen from.
 
-    `bound` is what one execution costs at least in any other way, None if there is none;
-    `shape` is the tile that was chosen, if one was, out of `considered`.
+    `bound` is what one execution costs at least whatever is chosen, None if that is its cost;
+    `shape` is the tile of the choice, if there was one, out of `considered`.
     """
 
     op: OpSchedule

@@ -52,8 +52,8 @@ def map_graph(
     mapped. Raises ValueError for an unknown mapper or objective and where nothing can be fused,
     and NoMapping for an operator that fits no buffer.
     """
-    if isinstance(arch, DspChain):
-        return _decoded(
+    if isinstance(arch, DspChain):  # the only mapping is costed by running it
+        return simulate_graph(
             graph,
             arch,
             mapper=mapper,
@@ -75,33 +75,6 @@ def map_graph(
     return closed_form.map_graph(graph, arch, mapper=mapper, objective=objective, on_op=on_op)
 
 
-def _decoded(
-    graph: WorkloadGraph,
-    arch: DspChain,
-    *,
-    mapper: str,
-    objective: str | Objective,
-    fuse: bool,
-    compress: bool,
-    seed: int,
-    on_op: Callable[[str], None] | None,
-) -> Simulated:
-    """Return a decoder compiled and run, as its only mapping is costed."""
-    _check_fuses(arch, fuse)
-    done = simulate_decoder(
-        graph,
-        arch,
-        mapper=nm_array.known_mapper(mapper),
-        objective=Objective.of(objective),
-        compress=compress,
-        seed=seed,
-    )
-    if on_op:
-        for op in graph.ops:
-            on_op(op.name)
-    return Simulated(mapped=done.mapped, result=done.result)
-
-
 def simulate_graph(
     graph: WorkloadGraph,
     arch: Accelerator,
@@ -116,16 +89,19 @@ def simulate_graph(
 ) -> Simulated:
     """Return `graph` mapped onto `arch` and run; the arguments are those of `map_graph`."""
     if isinstance(arch, DspChain):
-        return _decoded(
+        _check_fuses(arch, fuse)
+        done = simulate_decoder(
             graph,
             arch,
-            mapper=mapper,
-            objective=objective,
-            fuse=fuse,
+            mapper=nm_array.known_mapper(mapper),
+            objective=Objective.of(objective),
             compress=compress,
             seed=seed,
-            on_op=on_op,
         )
+        if on_op:
+            for op in graph.ops:
+                on_op(op.name)
+        return Simulated(mapped=done.mapped, result=done.result)
     mapped = map_graph(
         graph,
         arch,

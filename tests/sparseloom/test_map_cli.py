@@ -5,7 +5,7 @@ import json
 import pytest
 
 import sparseloom as sl
-from mapping import MAPPERS
+from mapping import MAPPERS, Objective
 from sparseloom.cli import invoke
 
 FIELDS = [
@@ -74,6 +74,26 @@ def test_map_of_a_closed_form_machine_is_its_model(command, topology):
     document = json.loads(out)
     assert document["gap"] == 0
     assert document["cost"] == sl.simulate(sl.load(topology), "stc-like").cycles
+
+
+def test_map_of_a_grid_proves_the_blocks_of_every_objective(command):
+    """Each objective's mapping is the best under it, and tiles are the largest blocks."""
+    found = {}
+    for objective in Objective:
+        arguments = ("--image", "64", "--objective", objective.value, "--json")
+        code, out, err = command("map", "resnet18", "--arch", "sparten-like", *arguments)
+        document = json.loads(out)
+        assert (code, err, document["gap"]) == (0, "", 0)
+        products = [op for op in document["ops"] if op["tile"]]
+        assert {op["order"] for op in products} <= {"umnk", "unmk"}
+        assert len(products) == 21 < document["considered"]
+        found[objective] = document["cost"]
+    graph = sl.load("resnet18", image=64)
+    fast, frugal = (sl.simulate(graph, "sparten-like", objective=o) for o in ("cycles", "energy"))
+    assert fast.cycles == found[Objective.CYCLES] < frugal.cycles
+    energies = [sl.price(result).energy_j for result in (frugal, fast)]
+    assert energies[0] == pytest.approx(found[Objective.ENERGY], rel=1e-12, abs=0)
+    assert energies[0] < 0.99 * energies[1]
 
 
 def test_map_prints_headline_and_table(command, topology):
