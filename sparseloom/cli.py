@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from sparseloom.runs import Run
+    from sparseloom.sweeps.run import SweepReport
 
 __all__ = ["app", "main"]
 
@@ -431,7 +432,7 @@ def place(
         str,
         typer.Argument(
             metavar="SPEC",
-            help="A built-in spec (`list placements`, `list designs`) or a .yaml.",
+            help="A built-in spec (`list placements`) or a .yaml.",
             show_default=False,
         ),
     ],
@@ -728,7 +729,13 @@ def sweep(
             {name: getattr(done, name) for name in
              ("store", "sweep", "points", "computed", "cached", "failed")}
         )  # fmt: skip
-        return
+    else:
+        _print_sweep(done)
+    if done.failed and done.failed == done.points:
+        raise typer.Exit(1)
+
+
+def _print_sweep(done: "SweepReport") -> None:
     failed = f", {done.failed:,} failed" if done.failed else ""
     print(
         f"{done.points:,} points in {done.store}: {done.computed:,} computed, "
@@ -736,8 +743,6 @@ def sweep(
     )
     if done.failed:
         print(f"`sparseloom report {done.store}` shows why points failed, and the others")
-    if done.failed and done.failed == done.points:
-        raise typer.Exit(1)
 
 
 @contextmanager
@@ -858,6 +863,9 @@ def _fail(error: Exception, debug: bool) -> int:
         return 2
     if isinstance(error, RuntimeError) and _is_ours(error):  # a tool is missing or failed
         print(f"sparseloom: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    if isinstance(error, MemoryError):
+        print(f"sparseloom: Out of memory: {error}", file=sys.stderr)
         return 1
     text = " ".join(f"{type(error).__name__}: {error}".split())
     hint = "" if debug else " (`sparseloom --debug ...` shows where)"

@@ -34,6 +34,8 @@ def owner(kind: Any, path: Path) -> Any:
 def wanted(kind: Any, path: Path) -> str:
     """Return what may stand at `path` of a file that becomes the dataclass `kind`.
 
+    Raises LookupError for a path that leads nowhere.
+
     >>> from dataclasses import make_dataclass
     >>> wanted(make_dataclass("Machine", [("rows", int), ("bits", tuple[int, ...])]), ["bits"])
     'a list of whole numbers'
@@ -55,7 +57,9 @@ def _inside(kind: Any, part: str | int) -> tuple[Any, str | None]:
     """Return what a part of a dataclass, list or mapping is, and what its metadata says."""
     for member in (kind, *get_args(kind)):  # of a union, the one that has parts
         if is_dataclass(member):
-            found = next(field for field in fields(member) if field.name == part)
+            found = next((field for field in fields(member) if field.name == part), None)
+            if found is None:
+                raise LookupError(part)
             return found.type, found.metadata.get("wanted")
         if get_origin(member) is tuple:
             return get_args(member)[0], None

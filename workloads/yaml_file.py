@@ -22,6 +22,9 @@ __all__ = ["YamlFile", "among", "parse_yaml", "read_yaml"]
 
 Kind = TypeVar("Kind")
 
+MOST: Final = 1 << 50
+"""Largest number of a file: products of some stay within the 64 bits of counts."""
+
 _INT: Final = re.compile(r"[-+]?(0x[0-9a-fA-F]+|[0-9][0-9_]*)$")
 _FLOAT: Final = re.compile(
     r"[-+]?([0-9][0-9_]*\.?[0-9_]*|\.[0-9]+)([eE][-+]?[0-9]+)?$|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$"
@@ -104,9 +107,13 @@ class YamlFile:
             # A key that is misspelt is also missing: say what stands there first.
             problems = sorted(error.errors(), key=lambda problem: problem["type"] not in _UNKNOWN)
             raise ValueError(self._sentence(kind, problems[0])) from None
-        for path, value in _truths(content):  # which the validator takes for 0 and 1
-            if "true or false" not in wanted(kind, path):
+        for path, value in _leaves(content):
+            key = ".".join(map(str, path))
+            # The validator takes truths for 0 and 1.
+            if isinstance(value, bool) and "true or false" not in wanted(kind, path):
                 raise ValueError(self._mistyped(kind, path, value))
+            if isinstance(value, int | float) and not abs(value) <= MOST:
+                raise ValueError(f"{self.where(key)}: {key} is {_shown(value)}; at most {MOST:,}")
         return built
 
     def _mistyped(self, kind: Any, path: list[str | int], value: Any) -> str:
@@ -143,13 +150,14 @@ _BRANCHES: Final = ("bool", "int", "float", "str")
 """A union names the branch it tried behind the key; that is no part of the file."""
 
 
-def _truths(content: Any, *path: str | int) -> Iterator[tuple[list[str | int], bool]]:
-    """Yield every true and false in plain content, and where it stands."""
-    if isinstance(content, bool):
+def _leaves(content: Any, *path: str | int) -> Iterator[tuple[list[str | int], Any]]:
+    """Yield everything in plain content that has no parts, and where it stands."""
+    if isinstance(content, dict | list | tuple):
+        parts = content.items() if isinstance(content, dict) else enumerate(content)
+        for part, value in parts:
+            yield from _leaves(value, *path, part)
+    else:
         yield list(path), content
-    parts = content.items() if isinstance(content, dict) else ()
-    for part, value in enumerate(content) if isinstance(content, list | tuple) else parts:
-        yield from _truths(value, *path, part)
 
 
 def _shown(value: Any) -> str:

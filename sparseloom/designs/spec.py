@@ -44,7 +44,7 @@ class Limits(Spec):
     def __post_init__(self) -> None:
         for name in ("bandwidth_bytes_per_s", "power_w"):
             value = getattr(self, name)
-            if value is not None and value <= 0:
+            if value is not None and not value > 0:
                 raise ValueError(f"Budget {name} must be above 0, not {value:g}")
 
 
@@ -105,8 +105,8 @@ def load_design(source: str | Path | YamlFile, *, device: str | None = None) -> 
         del content["reference"]
     settings = {"name": Path(file.name).stem, **content}
     spec = file.build(DesignSpec, {**settings, **({"device": device} if device else {})})
-    bases = {**machine_entries(spec.archs), "reference.base": spec.reference.base}
-    check_entries(file, spec.sparsities, bases)
+    machines = {**machine_entries(spec.archs), "reference": spec.reference}
+    check_entries(file, spec.sparsities, machines)
     try:
         spec.table()
     except ValueError as error:

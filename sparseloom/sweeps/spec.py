@@ -1,7 +1,8 @@
 """A sweep's specification: workloads x sparsities x machine parameters, objectives, constraints."""
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
@@ -11,6 +12,7 @@ from simulator.arch.load import load_arch
 from sparseloom.sweeps.metrics import METRICS
 from workloads.canonical import Spec
 from workloads.sparsity import parse
+from workloads.wanted import owner, wanted
 from workloads.yaml_file import YamlFile, among, read_yaml
 
 __all__ = [
@@ -45,6 +47,9 @@ objectives: [multipliers, cycles, energy_j]
 constraints:
   - {metric: bandwidth_bytes_per_s, at_most: 40000000000}
 """
+
+MOST_VALUES: Final = 100_000
+"""Values of one parameter's range."""
 
 Scalar = bool | int | float | str | None
 
@@ -173,12 +178,15 @@ def _values(file: YamlFile, key: str, given: Any) -> list[Any]:
 def _range(
     file: YamlFile, key: str, start: float, stop: float, change: float, *, grows: bool
 ) -> list[float]:
-    if stop < start or (start <= 0 or change <= 1 if grows else change <= 0):
+    steps = math.isfinite(start) and (start > 0 and change > 1 if grows else change > 0)
+    if not (steps and start <= stop < math.inf):
         raise ValueError(
             f"{file.where(key)}: the range from {start} to {stop} by {change} has no end"
         )
     values = [start]
     while (following := values[-1] * change if grows else values[-1] + change) <= stop:
+        if len(values) == MOST_VALUES:
+            raise ValueError(f"{file.where(key)}: {key} has more than {MOST_VALUES:,} values")
         values.append(following)
     return values
 
@@ -231,22 +239,37 @@ def read_spec(source: str | Path | Mapping[str, Any]) -> SweepSpec:
     return spec
 
 
-def machine_entries(archs: tuple[Machines, ...]) -> dict[str, str]:
-    """Return the base of every machine in a file's `archs` by its key."""
-    return {f"archs.{index}.base": machines.base for index, machines in enumerate(archs)}
+def machine_entries(archs: tuple[Machines, ...]) -> dict[str, Machines]:
+    """Return the machines in a file's `archs` by their key."""
+    return {f"archs.{index}": machines for index, machines in enumerate(archs)}
 
 
-def check_entries(file: YamlFile, sparsities: tuple[str, ...], bases: Mapping[str, str]) -> None:
-    """Raise ValueError, naming the line in `file`, for a sparsity or a machine that is none.
+def check_entries(
+    file: YamlFile, sparsities: tuple[str, ...], machines: Mapping[str, Machines]
+) -> None:
+    """Raise ValueError, naming the line in `file`, for a sparsity, machine or key that is none.
 
-    `bases` are the machines by their key in the file.
+    `machines` are those of the file by their key in it.
     """
-    entries: list[tuple[str, str, Callable[[str], object]]] = [
-        *((f"sparsities.{index}", text, parse) for index, text in enumerate(sparsities)),
-        *((key, base, load_arch) for key, base in bases.items()),
-    ]
-    for key, text, read in entries:
-        try:
-            read(text)
-        except ValueError as error:
-            raise ValueError(f"{file.where(key)}: {error}") from None
+    for index, text in enumerate(sparsities):
+        _checked(file, f"sparsities.{index}", parse, text)
+    for key, entry in machines.items():
+        arch = _checked(file, f"{key}.base", load_arch, entry.base)
+        for name in entry.parameters:
+            _checked(file, f"{key}.parameters.{name}", _parameter, type(arch), name)
+
+
+def _checked(file: YamlFile, key: str, check: Callable[..., Any], *arguments: Any) -> Any:
+    try:
+        return check(*arguments)
+    except ValueError as error:
+        raise ValueError(f"{file.where(key)}: {error}") from None
+
+
+def _parameter(kind: type, name: str) -> None:
+    path = name.split(".")
+    try:
+        wanted(kind, path)
+    except LookupError:
+        known = (field.name for field in fields(owner(kind, path[:-1])))
+        raise ValueError(f"unknown parameter {name!r}; {among(path[-1], known)}") from None
