@@ -181,6 +181,13 @@ class CompiledModel:
         )
         return (head + layers) * LINE_BYTES * self.arch.cores
 
+    @property
+    def weight_memory_bytes(self) -> int:
+        """Bytes set aside for weights in all cores: every layer gets what the widest takes."""
+        head = sum(self._lines(node, self.arch.head_bits) for node in self._head)
+        layers = len(self.decoder.layers) * self.layout.layer_lines
+        return (head + layers) * LINE_BYTES * self.arch.cores
+
     @cached_property
     def _head(self) -> tuple[Linear, ...]:
         return tuple(node for node in self.decoder.after if isinstance(node, Linear))
@@ -400,10 +407,10 @@ def compile_model(decoder: Decoder, arch: DspChain) -> CompiledModel:
         )
     _check_buffers(decoder, arch)
     model = _laid_out(decoder, arch)
-    needed = model.weight_bytes + model.kv_bytes
+    needed = model.weight_memory_bytes + model.kv_bytes
     if needed > arch.hbm.capacity_bytes:
         raise ValueError(
-            f"{decoder.name}: weights take {model.weight_bytes} B and the KV cache "
+            f"{decoder.name}: weights take {model.weight_memory_bytes} B and the KV cache "
             f"{model.kv_bytes} B; the HBM holds {arch.hbm.capacity_bytes} B"
         )
     return model
