@@ -243,7 +243,10 @@ def test_list_says_how_much_of_the_presets_has_rtl(command):
             "needs an arch with `training` units",
         ),
         (("run", "llama2-7b", "--arch", ARCH, "--memory", "ideal"), "memory modelled, not ideal"),
-        (("run", "uneven.yaml", "--arch", ARCH), "uneven.yaml, line 6: 3 kv_heads do not divide 8 heads"),
+        (
+            ("run", "uneven.yaml", "--arch", ARCH),
+            "uneven.yaml, line 6: 3 kv_heads do not divide 8 heads",
+        ),
         (("run", "none.yaml", "--arch", ARCH), "does not exist"),
         (("run", "13b.yaml", "--arch", "u280.yaml"), "the HBM holds 8589934592 B"),
         (("run", "empty.onnx", "--arch", ARCH), "say how many tokens of each"),
