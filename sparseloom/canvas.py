@@ -149,8 +149,10 @@ def svg(figure: "Figure") -> str:
     import matplotlib as mpl
 
     buffer = io.StringIO()
-    settings = {"svg.hashsalt": "sparseloom", "svg.fonttype": "path"}
-    with mpl.rc_context(settings), warnings.catch_warnings():
+    with (
+        mpl.rc_context({"svg.hashsalt": "sparseloom", "svg.fonttype": "path"}),
+        warnings.catch_warnings(),
+    ):
         # A letter that the font has not is drawn as a box; names are the user's own.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(buffer, format="svg", metadata={"Date": None})

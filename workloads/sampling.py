@@ -7,6 +7,8 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
+from workloads.marking import mark
+
 __all__ = ["choose", "choose_groups", "choose_rows"]
 
 Mask = NDArray[np.bool_]
@@ -26,7 +28,7 @@ def choose(size: int, kept: int, rng: np.random.Generator) -> Mask:
         rest = size - start - part.size
         # The share of one chunk follows the hypergeometric law: the draw stays exactly uniform.
         share = int(rng.hypergeometric(part.size, rest, kept)) if rest else kept
-        part[rng.choice(part.size, share, replace=False, shuffle=False)] = True
+        mark(part, share, rng)
         kept -= share
     return mask
 

@@ -108,17 +108,16 @@ class YamlFile:
             problems = sorted(error.errors(), key=lambda problem: problem["type"] not in _UNKNOWN)
             raise ValueError(self._sentence(kind, problems[0])) from None
         for path, value in _leaves(content):
-            key = ".".join(map(str, path))
             # The validator takes truths for 0 and 1.
             if isinstance(value, bool) and "true or false" not in wanted(kind, path):
-                raise ValueError(self._mistyped(kind, path, value))
+                raise ValueError(self._mistyped(path, value, wanted(kind, path)))
             if isinstance(value, int | float) and not abs(value) <= MOST:
-                raise ValueError(f"{self.where(key)}: {key} is {_shown(value)}; at most {MOST:,}")
+                raise ValueError(self._mistyped(path, value, f"at most {MOST:,} in size"))
         return built
 
-    def _mistyped(self, kind: Any, path: list[str | int], value: Any) -> str:
+    def _mistyped(self, path: list[str | int], value: Any, words: str) -> str:
         key = ".".join(map(str, path))
-        return f"{self.where(key)}: {key} is {_shown(value)}; it must be {wanted(kind, path)}"
+        return f"{self.where(key)}: {key} is {_shown(value)}; it must be {words}"
 
     def _sentence(self, kind: Any, problem: Any) -> str:
         path = list(problem["loc"])
@@ -134,7 +133,7 @@ class YamlFile:
                 return f"{where}: key {key!r} is missing"
             case "value_error":
                 return f"{self.where(self.blamed(message, key))}: {message}"
-        return self._mistyped(kind, path, problem["input"])
+        return self._mistyped(path, problem["input"], wanted(kind, path))
 
 
 @lru_cache

@@ -382,7 +382,7 @@ def test_out_under_a_file_is_refused(command, topology, tmp_path):
     ("arguments", "part"),
     [
         (["fly"], "fly"),
-        (["run"], "source"),
+        (["run"], "WORKLOAD"),
         (["run", "resnet9", "--arch"], "--arch"),
         (["run", "resnet9", "--arch", "nm-tiny", "--speed", "9"], "--speed"),
         (["run", "resnet9", "--arch", "nm-tiny", "--batch", "two"], "--batch"),
