@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from rtl.dsp_machine import shapes
 from simulator.arch.dsp_cells import CANDIDATES
 from simulator.arch.dsp_chain import DspChain
-from simulator.dsp_isa.layout import LINE_BYTES, LINE_ELEMENTS, Buffer, Instruction, Module
+from simulator.dsp_isa.layout import LINE_BYTES, LINE_ELEMENTS, Buffer, Instruction, MiscOp, Module
 
 __all__ = ["check_program"]
 
@@ -37,12 +37,21 @@ def _problem(arch: DspChain, item: Instruction) -> str | None:
                 return f"{words} passes: half the buffer holds 1 to {shapes.half_words(arch)}"
             return _beyond(arch, item, {"vector": CANDIDATES * item.get("groups"), "out": 1})
         case Module.MISC:
-            size = CANDIDATES * item.get("rows") * item.get("groups")
-            return _beyond(arch, item, dict.fromkeys(("a", "out"), size)) if size else "no rows"
+            return _row_problem(arch, item)
         case Module.MM:
             return _matrices_problem(arch, item)
         case Module.SYS:
             return None
+
+
+def _row_problem(arch: DspChain, item: Instruction) -> str | None:
+    rows, length = item.get("rows"), CANDIDATES * item.get("groups")
+    if not rows * length:
+        return "no rows"
+    first = item.get("b") if item.get("op") == MiscOp.SOFTMAX else 0
+    if first and first + rows - 1 > length:
+        return f"rows that grow to {first + rows - 1} elements of {length}"
+    return _beyond(arch, item, dict.fromkeys(("a", "out"), rows * length))
 
 
 def _matrices_problem(arch: DspChain, item: Instruction) -> str | None:

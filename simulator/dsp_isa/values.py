@@ -243,38 +243,24 @@ def _rows(core: _Core, item: Instruction, name: str) -> Shorts:
 
 def _special(core: _Core, item: Instruction) -> None:
     x, op = _rows(core, item, "a"), SpecialOp[MiscOp(item.get("op")).name]
-    if op is SpecialOp.SOFTMAX:
-        found = _shares(core, item, x)
-    else:
-        other = np.full_like(x, ONE) if op.is_norm else _rows(core, item, "b")
-        found = _answered(core, op, x, other)
+    soft, length = op is SpecialOp.SOFTMAX, x.shape[1]
+    first = item.get("b") if soft else 0
+    if soft and not first:
+        length -= -core.registers.length % CANDIDATES
+    job = SpecialJob(
+        params=SpecialParams(lanes=core.lanes),
+        op=op,
+        length=length,
+        rows=len(x),
+        epsilon=NORM_EPSILON,
+        first=first,
+    )
+    other = np.full_like(x, ONE) if op.is_norm or soft else _rows(core, item, "b")
+    found = respond(job, pack_rows(job, x[:, :length], other[:, :length]))
     if item.get("blocked"):
         found = found.reshape(len(x), -1, CANDIDATES).swapaxes(0, 1)
     at = item.get("out") * LINE_ELEMENTS
     core.out[at : at + found.size] = found.ravel()
-
-
-def _answered(core: _Core, op: SpecialOp, x: Shorts, other: Shorts) -> Shorts:
-    """Return what the special-function unit makes of rows, in whole groups."""
-    job = SpecialJob(
-        params=SpecialParams(lanes=core.lanes),
-        op=op,
-        length=x.shape[1],
-        rows=len(x),
-        epsilon=NORM_EPSILON,
-    )
-    return respond(job, pack_rows(job, x, other)).reshape(len(x), -1)
-
-
-def _shares(core: _Core, item: Instruction, x: Shorts) -> Shorts:
-    """Return softmax of the elements that each row looks at, 0 for the others."""
-    first, found = item.get("b"), np.zeros_like(x)
-    whole = x.shape[1] - -core.registers.length % CANDIDATES
-    for row, values in enumerate(x):
-        length = first + row if first else whole
-        looked = values[None, :length]
-        found[row, :length] = _answered(core, SpecialOp.SOFTMAX, looked, looked)[0, :length]
-    return found
 
 
 def _store(core: _Core, item: Instruction) -> None:

@@ -58,6 +58,7 @@ GOOD = "SYS\n"
         ("MISC rows=2 groups=3 a=255", "a beyond the 16384 results"),
         ("ST link=1 bytes=16 address=256", "address beyond the 16384 results"),
         ("MISC rows=1", "MISC with no rows"),
+        ("MISC op=2 rows=8 groups=1 b=10", "MISC with rows that grow to 17 elements of 16"),
         ("LD buffer=3 bytes=6", "LD with 6 B, 0 of them indices: beats have 4"),
         ("LD buffer=3", "LD with 0 B"),
         ("LD buffer=3 bank=255 bytes=68", "bank beyond the 16384 results of the out buffer"),
