@@ -7,8 +7,6 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from workloads.marking import mark
-
 __all__ = ["choose", "choose_groups", "choose_rows"]
 
 Mask = NDArray[np.bool_]
@@ -28,7 +26,7 @@ def choose(size: int, kept: int, rng: np.random.Generator) -> Mask:
         rest = size - start - part.size
         # The share of one chunk follows the hypergeometric law: the draw stays exactly uniform.
         share = int(rng.hypergeometric(part.size, rest, kept)) if rest else kept
-        mark(part, share, rng)
+        part[rng.choice(part.size, share, replace=False, shuffle=False)] = True
         kept -= share
     return mask
 
