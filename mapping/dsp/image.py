@@ -149,10 +149,11 @@ def check_prompt(model: CompiledModel) -> None:
         wrong = f"all scores, not {decoder.attention_percent} % of their blocks"
     else:
         for layer, node in decoder.linears:
-            bits = arch.head_bits if layer is None else arch.layer_bits(layer)
+            if layer is None:
+                continue  # the head runs on one token
             groups = node.k // CANDIDATES
             for _, tile in tiles(unit, node.kept_rows):
-                if sum(tile.bytes_of(groups, bits)) % LINE_BYTES:
+                if sum(tile.bytes_of(groups, arch.layer_bits(layer))) % LINE_BYTES:
                     wrong = f"portions of 16 rows that fill lines, not those of {node.name}"
                 elif len(split_groups(unit, groups, tile.passes)) > 1:
                     wrong = f"a reduction that fits half of weight_buffer, not {node.k}"
@@ -165,14 +166,24 @@ def check_prompt(model: CompiledModel) -> None:
 
 
 def out_lines(model: CompiledModel) -> int:
-    """Return the lines of the out buffer that prompts need: a node's, and a row of zeros."""
-    decoder = model.decoder
+    """Return the lines of the out buffer that prompts need: a node's, and a row of zeros.
+
+    Decode steps have to leave the zeros alone too: their logits come last.
+    """
+    decoder, head = model.decoder, _head(model)
+    tile = model.arch.mv_tile_columns
+    steps = model.spots[head.name].results + lines(-(-head.n // tile) * tile)
     emitter = Prefill(
         arch=model.arch, layout=model.layout, bits=8, tokens=model.arch.mm_tokens, needed=()
     )
     nodes = [*decoder.before, *(node for layer in decoder.layers for node in layer)]
     width = max(node.width for node in nodes if isinstance(node, Embed))
-    return max(map(emitter.out_lines, nodes)) + lines(width)
+    return max(steps, *map(emitter.out_lines, nodes)) + lines(width)
+
+
+def _head(model: CompiledModel) -> Linear:
+    """Return the projection that makes logits."""
+    return next(node for node in model.decoder.after if isinstance(node, Linear))
 
 
 def arranged(node: Linear, weights: abc.Mapping[str, Floats], tile_columns: int) -> Floats:
@@ -333,7 +344,6 @@ class _Lines:
     def of(model: CompiledModel) -> "_Lines":
         """Return those of a model."""
         decoder = model.decoder
-        head = next(node for node in decoder.after if isinstance(node, Linear))
         kv = max(
             model.places[node.name] + _size(model, layer, node) for layer, node in decoder.linears
         )
@@ -343,7 +353,7 @@ class _Lines:
         return _Lines(
             kv=kv,
             acts=acts,
-            logits=acts + lines(head.k),
+            logits=acts + lines(_head(model).k),
             positions=positions,
             end=positions + lines(size),
         )

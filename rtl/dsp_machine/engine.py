@@ -55,8 +55,8 @@ class Engine(Unit):
     In MV they share a token's candidates and hold rows of their own; in MM they share the rows and
     each takes two tokens. `pairs` says which: it fills the second slot of every product.
 
-    Latency: candidates of a job are taken two cycles after `go`, weights one; sums of a pass come
-    `DspChain.fill_cycles` - 1 cycles after its weights. Throughput: a pass a cycle, one job at a
+    Latency: weights of a job are taken one cycle after `go`, candidates two; sums of a pass come
+    `DspChain.fill_cycles` cycles after its weights. Throughput: a pass a cycle, one job at a
     time. Back-pressure: none. Reset: idle.
     """
 

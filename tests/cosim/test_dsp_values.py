@@ -165,6 +165,19 @@ def test_a_prompt_without_an_image_is_named(arch, heads, change, sentence):
         check_prompt(changed)
 
 
+def test_zeros_of_a_prompt_lie_where_no_step_writes():
+    """A prompt adds the out buffer's last lines: logits of a step must end before them."""
+    model = compile_model(decoder_of(graph(9)), ARCH)
+    head = model.spots["lm_head"]
+    for line, fits in ((252, True), (253, False)):
+        moved = replace(model, spots={**model.spots, "lm_head": replace(head, results=line)})
+        if fits:
+            check_prompt(moved)
+        else:
+            with pytest.raises(ValueError, match="257 lines of the out_buffer, which has 256"):
+                check_prompt(moved)
+
+
 def test_heads_of_another_size_have_no_prompts():
     """A row of the cache is a line."""
     model = compile_model(decoder_of(graph(9)), ARCH)
