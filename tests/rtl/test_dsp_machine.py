@@ -1,12 +1,9 @@
 """What the DSP core and its programs are refused for, by name."""
 
-import json
-
 import pytest
 
 from rtl.dsp_machine import check_dsp_machine
 from rtl.dsp_machine.program import check_program
-from rtl.export import export_machine, machine_name
 from simulator.arch.load import load_arch
 from simulator.dsp_isa import assemble
 
@@ -83,18 +80,3 @@ def test_a_program_that_the_core_has_no_hardware_for_is_refused_by_instruction(l
     """Module, what it lacks, and the number of the instruction."""
     with pytest.raises(ValueError, match=f"The RTL machine runs no .*{sentence}"):
         check_program(ARCH, assemble(f"{GOOD}{line}\n"))
-
-
-def test_the_core_is_exported_as_two_axi4_masters(tmp_path):
-    """Data by `m_axi_*`, the program by `p_axi_*`, only read; each part once."""
-    paths = export_machine(ARCH, tmp_path)
-    text = paths.verilog.read_text()
-    ports = json.loads(paths.parameters.read_text())["ports"]
-    assert paths.module == machine_name(ARCH) == f"dsp_machine_{ARCH.digest()[:12]}"
-    assert f'sparseloom_digest = "{ARCH.digest()}"' in text
-    assert ports["m_axi_awvalid"] == {"direction": "output", "bits": 1}
-    assert ports["m_axi_wdata"] == {"direction": "output", "bits": 32}
-    assert ports["p_axi_araddr"] == {"direction": "output", "bits": 32}
-    assert ports["p_axi_rdata"] == {"direction": "input", "bits": 32}
-    assert not any(name.startswith(("p_axi_aw", "p_axi_w", "p_axi_b")) for name in ports)
-    assert text.count("\nmodule vpu_") == text.count("\nmodule special_lane_") == 1
