@@ -2,14 +2,15 @@
 
 An entry is the choice a mapper made and the bound it proved, never a cost to be trusted: whoever
 finds one lowers it anew, and a choice whose exact cost is not the stored one is no entry. Damaged,
-foreign and outdated files therefore only cost time.
+foreign and outdated files therefore only cost time, and a folder that cannot be written to only a
+warning.
 """
 
 import collections.abc as abc
-import contextlib
 import json
 import os
 import tempfile
+import warnings
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -28,10 +29,20 @@ from simulator.schedule import Block
 from simulator.simulate import VERSION
 from workloads.canonical import Spec, digest
 
-__all__ = ["Cache", "Key"]
+__all__ = ["Cache", "CacheWarning", "Key"]
 
 MOST_ENTRIES: Final = 4096
 """Entries a process keeps; the ones not asked for the longest go first."""
+
+UNREADABLE: Final = (
+    OSError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+)
+"""What reading a damaged or foreign file may raise."""
 
 Program = tuple[Block, abc.Mapping[str, int], StreamPlan]
 
@@ -58,13 +69,21 @@ class Key(Spec):
         return cls(mapper=mapper, arch=machine, problem=problem, goal=goal)
 
 
+class CacheWarning(UserWarning):
+    """Choices are not kept, since their folder cannot be written to."""
+
+
 class Cache:
-    """Mappings by problem, and programs of streams; `folder` None keeps them in memory only."""
+    """Mappings by problem, and programs of streams; `folder` None keeps them in memory only.
+
+    Warns once, by `CacheWarning`, if the folder cannot be written to.
+    """
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder
         self._solved: Recent[Key, Mapping] = Recent(MOST_ENTRIES)
         self._streams: Recent[abc.Hashable, Program] = Recent(MOST_ENTRIES)
+        self._warned = False
 
     def find(self, key: Key) -> Mapping | None:
         """Return the mapping of `key`, None if it is not known."""
@@ -76,11 +95,19 @@ class Cache:
         return found
 
     def keep(self, key: Key, mapping: Mapping) -> None:
-        """Keep `mapping`, in the folder if it is proved; one that cannot be written to is left."""
+        """Keep `mapping`, in the folder if it is proved."""
         self._solved.put(key, mapping)
-        if self.folder and mapping.bound == mapping.cost:
-            with contextlib.suppress(OSError):
+        if self.folder and mapping.bound == mapping.cost and not self._warned:
+            try:
                 _write(_path(self.folder, key), mapping)
+            except OSError as error:
+                self._warned = True
+                warnings.warn(
+                    f"Cache folder {str(self.folder)!r} cannot be written: {error.strerror}; "
+                    "choices are not kept there",
+                    CacheWarning,
+                    stacklevel=2,
+                )
 
     def stream(self, arch: NMArray, stream: Stream) -> Program:
         """Return what `map_stream` returns, one for all machines alike but for their array."""
@@ -100,9 +127,12 @@ def _write(path: Path, mapping: Mapping) -> None:
     """Write a file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        json.dump({"digest": mapping.digest(), "mapping": mapping.to_json()}, file)
-    Path(name).replace(path)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump({"digest": mapping.digest(), "mapping": mapping.to_json()}, file)
+        Path(name).replace(path)
+    finally:
+        Path(name).unlink(missing_ok=True)
 
 
 def _read(path: Path, key: Key) -> Mapping | None:
@@ -111,7 +141,7 @@ def _read(path: Path, key: Key) -> Mapping | None:
         content = json.loads(path.read_text(encoding="utf-8"))
         found = _parsed(content["mapping"])
         whole = found.digest() == content["digest"]
-    except (OSError, ValueError, TypeError, LookupError):
+    except UNREADABLE:
         return None
     return found if whole and _cost(key, found) == found.cost else None
 

@@ -12,7 +12,8 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from mapping.inference import map_inference, program_of
+from mapping.graph import known_mapper
+from mapping.inference import Lowered, map_inference, program_of
 from mapping.objective import Objective
 from mapping.types import MapperResult
 from simulator.arch.accelerator import ClosedForm
@@ -49,10 +50,10 @@ def map_graph(
     return map_inference(
         graph,
         arch,
-        lambda op: (_product(graph, arch, op, ignored),) * 2,
+        lambda op: Lowered(op=_product(graph, arch, op, ignored), considered=1),
         lambda: [f"{why}: {listed(names)}" for why, names in ignored.items()],
-        mapper=mapper,
-        objective=objective,
+        mapper=known_mapper(mapper),
+        objective=Objective.of(objective),
         on_op=on_op,
     )
 

@@ -27,7 +27,7 @@ from workloads.graph import Op, OpKind, Phase, TensorSpec, WorkloadGraph
 from workloads.pruning import nnz_of
 from workloads.sparsity import Balanced, Dense, NofM, Sparsity
 
-__all__ = ["MAPPERS", "map_graph", "rounding_note", "skippable"]
+__all__ = ["MAPPERS", "known_mapper", "map_graph", "rounding_note", "skippable"]
 
 MOVED_ELEMENTS: Final = 1024
 """Elements of a granule where a move's source and result share no fitting one."""
@@ -41,6 +41,13 @@ MAPPERS: Final[abc.Mapping[str, Mapper]] = {
     "integer": integer,
     "greedy": greedy,
 }
+
+
+def known_mapper(name: str) -> str:
+    """Return `name`; raise ValueError listing the known mappers if it is none of them."""
+    if name not in MAPPERS:
+        raise ValueError(f"Unknown mapper {name!r}; known: {', '.join(MAPPERS)}")
+    return name
 
 
 def skippable(arch: NMArray, sparsity: Sparsity) -> tuple[int, int] | None:
@@ -90,8 +97,7 @@ def map_graph(
     for an unknown mapper or objective and for a training step to be fused, and NoMapping for an
     operator that fits no buffer.
     """
-    if mapper not in MAPPERS:
-        raise ValueError(f"Unknown mapper {mapper!r}; known: {', '.join(MAPPERS)}")
+    mapper = known_mapper(mapper)
     if fuse:
         check_inference(graph)
     check_trainer(graph, arch)

@@ -6,7 +6,9 @@ run one after the other, groups outermost; an operand is loaded when its part ch
 other half of its buffer if that happens more than once.
 """
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import product
 
 import numpy as np
@@ -14,24 +16,81 @@ from numpy.typing import NDArray
 
 from mapping.grid_cells import Cells, cut
 from mapping.grid_lanes import Stored
+from mapping.problem import TileShape
 from simulator.arch.pe_grid import PEGrid
-from simulator.models.product import Packed, least_packed
+from simulator.models.product import Packed
 from workloads.graph import Gemm
 
-__all__ = ["Blocking", "Part", "Timed", "blocking", "blockings"]
+__all__ = ["MOST_BLOCKS", "Blocking", "Part", "Timed", "blocking", "blockings", "misfit"]
 
 Ints = NDArray[np.int64]
+Parts = tuple[int, int, int]
 
 MOST_BLOCKS = 64
 """Most blocks of an operator, unless the buffers need more."""
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Timed:
+    """A product with its time, its operands as they lie in memory, and its results as `written`."""
+
+    grid: PEGrid
+    gemm: Gemm
+    cells: Cells
+    act: Stored
+    weight: Stored
+    written: Packed
+    _held: dict[tuple[int, int, int], tuple[Ints, Ints]] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def sums(self) -> dict[str, Ints]:
+        """Sums of the cells' cycles, and of non-zeros by group and unit, over all before."""
+        found = {name: _prefix(self.cells.cell[name]) for name in ("interval", "busy")}
+        return found | {"act": _prefix(self.act.nonzeros), "weight": _prefix(self.weight.nonzeros)}
+
+    def borders(self, axis: int, parts: int) -> Ints:
+        """Return where `parts` of the groups, the rows or the columns (axis 0, 1, 2) meet."""
+        tiles = self.cells.cuts[axis][cut(self.cells.cell.shape[axis], parts)]
+        size = (1, self.grid.rows, self.grid.cols)[axis]
+        return np.minimum(tiles * size, (self.gemm.groups, self.gemm.m, self.gemm.n)[axis])
+
+    def held(self, axis: int, groups: int, lanes: int) -> tuple[Ints, Ints]:
+        """Return positions and non-zeros of each part of an operand, int64[groups, lanes].
+
+        The operand is the one with the rows (axis 1) or the columns (axis 2).
+        """
+        key = axis, groups, lanes
+        if key not in self._held:
+            self._held[key] = self._parts(*key)
+        return self._held[key]
+
+    def _parts(self, axis: int, groups: int, lanes: int) -> tuple[Ints, Ints]:
+        stored, name = ((self.act, "act"), (self.weight, "weight"))[axis - 1]
+        g, at = self.borders(0, groups), self.borders(axis, lanes)
+        first, last = stored.units_of(at[:-1], at[1:] - 1)
+        sums = np.diff(self.sums[name][g], axis=0)
+        positions = np.diff(g)[:, None] * (last - first) * stored.unit_positions
+        return positions, sums[:, last] - sums[:, first]
+
+
+def _prefix(values: Ints) -> Ints:
+    """Return sums over all that stands before each place, one place more along every axis."""
+    for axis in range(values.ndim):
+        values = values.cumsum(axis=axis)
+    return np.pad(values, (1, 0))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Part:
-    """What every block needs of one operand: positions and non-zeros, and whether it is loaded."""
+    """What each block needs of one operand, int64[blocks], and whether it is loaded for it.
+
+    `value_bits` and `metadata_bits` are what main memory gives if so: plain or with a bitmask.
+    """
 
     positions: Ints
     nonzeros: Ints
+    value_bits: Ints
+    metadata_bits: Ints
     loaded: NDArray[np.bool_]
 
     @property
@@ -39,29 +98,18 @@ class Part:
         """Parts of its buffer: two if blocks replace each other's."""
         return 1 + (int(self.loaded.sum()) > 1)
 
-    def held_bits(self, grid: PEGrid) -> Ints:
-        """Return the bits of each block's part on chip: a bitmask beside the values."""
-        return self.positions + grid.operand_bits * self.nonzeros
-
-    def moved(self, grid: PEGrid) -> list[Packed | None]:
-        """Return what main memory gives each block: plain or with a bitmask, if that is less."""
-        bits = grid.operand_bits
-        return [
-            least_packed(p, n, bits) if loaded else None
-            for p, n, loaded in zip(
-                self.positions.tolist(), self.nonzeros.tolist(), self.loaded, strict=True
-            )
-        ]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Blocking:
     """Blocks in order, int64[blocks] each: cycles of the first tile and of the others, and parts.
 
-    `busy` are cycles in which some PE multiplies, of the first tile and of the others.
+    `tile` is the largest block. `busy` are cycles in which some PE multiplies, of the first tile
+    and of the others.
     """
 
-    shape: str
+    timed: Timed
+    parts: Parts
+    tile: TileShape
     first: Ints
     others: Ints
     first_busy: Ints
@@ -75,102 +123,119 @@ class Blocking:
         """Number of blocks."""
         return self.first.size
 
-    def misfit(self, grid: PEGrid) -> str | None:
-        """Say which buffer is too small for the largest block, None if all fit."""
-        out_slots = 1 + (self.size > 1)
-        needs = (
-            ("act_buffer", int(self.act.held_bits(grid).max()) * self.act.slots),
-            ("weight_buffer", int(self.weight.held_bits(grid).max()) * self.weight.slots),
-            ("out_buffer", grid.operand_bits * int(self.outputs.max()) * out_slots),
-        )
-        for name, bits in needs:
-            capacity = getattr(grid, name).capacity_bytes
-            if bits > 8 * capacity:
-                return f"its smallest block needs {-(-bits // 8)} bytes of {name}, not {capacity}"
-        return None
+    @property
+    def shape(self) -> str:
+        """Parts along groups, row tiles and column tiles, and the loops from the outside in."""
+        return f"{'x'.join(map(str, self.parts))} {self.tile.order[1:]}"
+
+    def load_bits(self) -> tuple[Ints, Ints]:
+        """Return the bits that each block loads of activations, and of weights."""
+        act, weight = (part.value_bits + part.metadata_bits for part in (self.act, self.weight))
+        return act, weight
+
+    def store_bits(self) -> Ints:
+        """Return the bits that each block writes, in proportion to its results."""
+        ends: Ints = self.timed.written.bits * self.outputs.cumsum() // self.outputs.sum()
+        return np.diff(ends, prepend=0)
 
 
-def _between(stored: Stored, groups: tuple[Ints, Ints], lanes: tuple[Ints, Ints]) -> Ints:
-    """Return the non-zeros of ranges of groups and lanes, and in [1] their positions."""
-    sums = np.pad(stored.nonzeros.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
-    first, last = stored.units_of(lanes[0], lanes[1] - 1)
-    (g0, g1) = groups
-    nonzeros = sums[g1, last] - sums[g0, last] - sums[g1, first] + sums[g0, first]
-    return np.stack([nonzeros, (g1 - g0) * (last - first) * stored.unit_positions])
+def _part(timed: Timed, axis: int, parts: Parts, at: tuple[Ints, ...]) -> Part:
+    """Return what each block needs of the operand with the rows (axis 1) or columns (axis 2)."""
+    bits = timed.grid.operand_bits
+    which = at[0] * parts[axis] + at[axis]
+    loaded = np.concatenate([[True], which[1:] != which[:-1]])
+    positions, nonzeros = (
+        values.ravel()[which] for values in timed.held(axis, parts[0], parts[axis])
+    )
+    plain = bits * positions <= bits * nonzeros + positions  # as `least_packed` has it
+    return Part(
+        positions=positions,
+        nonzeros=nonzeros,
+        value_bits=bits * np.where(plain, positions, nonzeros) * loaded,
+        metadata_bits=np.where(plain, 0, positions) * loaded,
+        loaded=loaded,
+    )
 
 
-def _part(stored: Stored, groups: tuple[Ints, Ints], lanes: tuple[Ints, Ints]) -> Part:
-    nonzeros, positions = _between(stored, groups, lanes)
-    key = np.stack([*groups, *lanes])
-    changed = (key[:, 1:] != key[:, :-1]).any(axis=0)
-    return Part(positions=positions, nonzeros=nonzeros, loaded=np.concatenate([[True], changed]))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Timed:
-    """A product with its time, and its operands as they lie in memory."""
-
-    gemm: Gemm
-    cells: Cells
-    act: Stored
-    weight: Stored
-
-
-def _ranges(borders: Ints, at: Ints) -> tuple[Ints, Ints]:
-    return borders[at], borders[at + 1]
-
-
-def blocking(
-    grid: PEGrid, timed: Timed, parts: tuple[int, int, int], *, rows_outer: bool
-) -> Blocking:
+def blocking(timed: Timed, parts: Parts, *, rows_outer: bool) -> Blocking:
     """Return the blocks of a product cut in so many parts along groups, row and column tiles."""
-    cells, g = timed.cells, timed.gemm
-    edges = [cut(extent, n) for extent, n in zip(cells.cell.shape, parts, strict=True)]
-    order = (0, 1, 2) if rows_outer else (0, 2, 1)
-    index = np.indices([parts[axis] for axis in order]).reshape(3, -1)
-    at = index[np.argsort(order)]
-    first = cells.cell[tuple(e[i] for e, i in zip(edges, at, strict=True))]
+    loops = (0, 1, 2) if rows_outer else (0, 2, 1)
+    index = np.unravel_index(np.arange(math.prod(parts)), [parts[axis] for axis in loops])
+    at = tuple(index[axis] for axis in loops)
+    edges = [cut(n, count) for n, count in zip(timed.cells.cell.shape, parts, strict=True)]
+    first = timed.cells.cell[tuple(edge[i] for edge, i in zip(edges, at, strict=True))]
 
     def summed(name: str) -> Ints:
-        values = cells.cell[name]
-        for axis, edge in enumerate(edges):
-            values = np.add.reduceat(values, edge[:-1], axis=axis)
-        found: Ints = values[tuple(at)]
-        return found
+        found = timed.sums[name][np.ix_(*edges)]
+        found = found[1:] - found[:-1]
+        found = found[:, 1:] - found[:, :-1]
+        return (found[..., 1:] - found[..., :-1])[at]
 
-    borders = [c[e] for c, e in zip(cells.cuts, edges, strict=True)]
-    groups = _ranges(borders[0], at[0])
-    rows = tuple(np.minimum(t * grid.rows, g.m) for t in _ranges(borders[1], at[1]))
-    cols = tuple(np.minimum(t * grid.cols, g.n) for t in _ranges(borders[2], at[2]))
+    u, m, n = (np.diff(timed.borders(axis, count)) for axis, count in enumerate(parts))
     return Blocking(
-        shape=f"{parts[0]}x{parts[1]}x{parts[2]} {'mn' if rows_outer else 'nm'}",
+        timed=timed,
+        parts=parts,
+        tile=TileShape(
+            units=int(u.max()),
+            m=int(m.max()),
+            k=timed.gemm.k,
+            n=int(n.max()),
+            order="umn" if rows_outer else "unm",
+        ),
         first=first["first_span"],
         others=summed("interval") - first["first_interval"],
         first_busy=first["first_busy"],
         others_busy=summed("busy") - first["first_busy"],
-        outputs=(groups[1] - groups[0]) * (rows[1] - rows[0]) * (cols[1] - cols[0]),
-        act=_part(timed.act, groups, (rows[0], rows[1])),
-        weight=_part(timed.weight, groups, (cols[0], cols[1])),
+        outputs=u[at[0]] * m[at[1]] * n[at[2]],
+        act=_part(timed, 1, parts, at),
+        weight=_part(timed, 2, parts, at),
     )
 
 
+def _needs(timed: Timed, parts: Parts) -> dict[str, int]:
+    """Return the bits that the largest block takes of each buffer, in all its slots."""
+    grid, slots = timed.grid, 1 + (math.prod(parts) > 1)
+    outputs = math.prod(int(np.diff(timed.borders(i, n)).max()) for i, n in enumerate(parts))
+    needs = {"out_buffer": grid.operand_bits * outputs * slots}
+    for axis, name in ((1, "act_buffer"), (2, "weight_buffer")):
+        positions, nonzeros = timed.held(axis, parts[0], parts[axis])
+        held = int((positions + grid.operand_bits * nonzeros).max())  # beside a bitmask
+        needs[name] = held * (1 + (positions.size > 1))
+    return needs
+
+
+def misfit(timed: Timed, parts: Parts) -> str | None:
+    """Say which buffer is too small for the largest of so many parts, None if all fit."""
+    for name, bits in sorted(_needs(timed, parts).items()):
+        capacity = getattr(timed.grid, name).capacity_bytes
+        if bits > 8 * capacity:
+            return f"its smallest block needs {-(-bits // 8)} bytes of {name}, not {capacity}"
+    return None
+
+
 def _counts(extent: int) -> list[int]:
-    """Return powers of two below `extent`, and it."""
-    return [*(1 << n for n in range((extent - 1).bit_length())), extent]
+    """Return powers of two and three times powers of two below `extent`, and it.
+
+    >>> _counts(13)
+    [1, 2, 3, 4, 6, 8, 12, 13]
+    """
+    twos = [1 << n for n in range(extent.bit_length())]
+    return sorted({extent, *(n for two in twos for n in (two, 3 * two) if n < extent)})
 
 
-def blockings(grid: PEGrid, timed: Timed) -> list[Blocking]:
-    """Return the blockings that fit the buffers, empty if none does.
+def blockings(timed: Timed) -> list[Blocking]:
+    """Return the space of a product: the blockings that fit the buffers, fewest blocks first.
 
-    Those of MOST_BLOCKS blocks or fewer, or else the fewest that fit.
+    Groups, row tiles and column tiles are cut into `_counts` parts each, and rows or columns loop
+    outside. Of these, blockings of MOST_BLOCKS blocks or fewer count, or of up to three times the
+    fewest that fit if that is more.
     """
     u, d, a = map(_counts, timed.cells.cell.shape)
-    cuts = sorted(product(u, d, a), key=lambda parts: int(np.prod(parts)))
-    found: list[Blocking] = []
-    for parts in cuts:
-        if found and int(np.prod(parts)) > max(MOST_BLOCKS, found[0].size):
-            break
-        orders = (True, False) if parts[1] > 1 and parts[2] > 1 else (True,)
-        tried = (blocking(grid, timed, parts, rows_outer=outer) for outer in orders)
-        found += [b for b in tried if b.misfit(grid) is None]
-    return found
+    cuts = [parts for parts in product(u, d, a) if not misfit(timed, parts)]
+    most = max(MOST_BLOCKS, 3 * min(map(math.prod, cuts), default=0))
+    return [
+        blocking(timed, parts, rows_outer=outer)
+        for parts in sorted(cuts, key=math.prod)
+        if math.prod(parts) <= most
+        for outer in ((True, False) if parts[1] > 1 and parts[2] > 1 else (True,))
+    ]

@@ -25,6 +25,8 @@ Bool = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 Words = NDArray[np.uint64]
 
+WORD_BITS, OCTET = 64, 8
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Stored:
@@ -43,14 +45,15 @@ class Stored:
 class Lanes:
     """`lanes` vectors of `k` for each of `groups`, or of one group that all others are like.
 
-    `draw(groups, lanes)` returns bool[groups, lanes, k] of two ranges; without it nothing is zero.
+    `pack(groups, lanes, chunk)` returns two ranges as chunk words, uint64[chunks, groups * lanes],
+    and how many of the lanes have each position, int64[groups, k]; without it nothing is zero.
     """
 
     groups: int
     lanes: int
     k: int
     stored: Stored
-    draw: Callable[[slice, slice], Bool] | None = None
+    pack: Callable[[slice, slice, int], tuple[Words, Ints]] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -102,11 +105,22 @@ def weight_lanes(
     mask = _sampled(graph, spec, (g.groups, g.k, g.n), -2, seed)
     if mask is None:
         return _alike(g.groups, g.n, g.k)
-    vectors = np.ascontiguousarray(np.moveaxis(mask, 1, 2))
-    if balance is not Balance.NONE:
-        order = feature_order(balance, np.count_nonzero(vectors, axis=2))
-        vectors = vectors[np.arange(g.groups)[:, None], order]
-    return _masked(vectors)
+    nonzeros = np.count_nonzero(mask, axis=1).astype(np.int64)
+    order = feature_order(balance, nonzeros)
+
+    def pack(chosen: slice, part: slice, chunk: int) -> tuple[Words, Ints]:
+        own, lanes = mask[chosen], order[chosen][:, part]
+        words = np.take_along_axis(_column_words(own, chunk), lanes[None], axis=2)
+        if lanes.shape[1] < g.n:
+            own = np.take_along_axis(own, lanes[:, None], axis=2)
+        return words.reshape(len(words), -1), np.count_nonzero(own, axis=2)
+
+    stored = Stored(
+        nonzeros=np.take_along_axis(nonzeros, order, axis=1),
+        unit_positions=g.k,
+        units_of=_vectors,
+    )
+    return Lanes(groups=g.groups, lanes=g.n, k=g.k, stored=stored, pack=pack)
 
 
 def act_lanes(graph: WorkloadGraph, op: Op, *, seed: int = 0) -> Lanes:
@@ -135,10 +149,37 @@ def _masked(mask: Bool) -> Lanes:
         units_of=_vectors,
     )
 
-    def draw(chosen: slice, part: slice) -> Bool:
-        return mask[chosen, part]
+    def pack(chosen: slice, part: slice, chunk: int) -> tuple[Words, Ints]:
+        return _row_words(mask[chosen, part], chunk)
 
-    return Lanes(groups=groups, lanes=lanes, k=k, stored=stored, draw=draw)
+    return Lanes(groups=groups, lanes=lanes, k=k, stored=stored, pack=pack)
+
+
+def _row_words(mask: Bool, chunk: int) -> tuple[Words, Ints]:
+    """Return bool[groups, lanes, k] as `Lanes.pack` does."""
+    return pack_words(mask.reshape(-1, mask.shape[2]), chunk), np.count_nonzero(mask, axis=1)
+
+
+def _column_words(mask: Bool, chunk: int) -> Words:
+    """Return bool[groups, k, lanes] as chunk words, uint64[chunks, groups, lanes].
+
+    Rows of the mask, which are long, are put together bit by bit: it is never transposed.
+    """
+    groups, k, lanes = mask.shape
+    chunks = -(-k // chunk)
+    if chunk == WORD_BITS:  # whole words: in octets, which are an eighth as large
+        octets = np.zeros((groups, OCTET * chunks, lanes), np.uint8)
+        for bit in range(OCTET):
+            rows = mask[:, bit::OCTET].view(np.uint8)
+            octets[:, : rows.shape[1]] |= rows << np.uint8(bit)
+        apart = octets.reshape(groups, chunks, OCTET, lanes).transpose(1, 0, 3, 2)
+        whole: Words = np.ascontiguousarray(apart).view("<u8")[..., 0]
+        return whole
+    words = np.zeros((chunks, groups, lanes), np.uint64)
+    for position in range(min(chunk, k)):
+        bits = mask[:, position::chunk].swapaxes(0, 1)
+        words[: len(bits)] |= bits.astype(np.uint64) << np.uint64(position)
+    return words
 
 
 def _window_lanes(graph: WorkloadGraph, op: Op, spec: TensorSpec, seed: int) -> Lanes:
@@ -155,14 +196,13 @@ def _window_lanes(graph: WorkloadGraph, op: Op, spec: TensorSpec, seed: int) -> 
     seen = patches(w, whole.reshape(*whole.shape[:3], -1))
     across = w.out[1]
 
-    def draw(chosen: slice, part: slice) -> Bool:
+    def pack(chosen: slice, part: slice, chunk: int) -> tuple[Words, Ints]:
         first, last = part.start // across, -(-part.stop // across)
         images, lines = np.divmod(np.arange(first, last), w.out[0])
         some = seen[images % len(seen), lines].reshape(-1, *w.kernel, *whole.shape[3:])
         pixels = some[part.start - first * across : part.stop - first * across, ..., chosen, :]
         lanes = pixels.transpose(3, 0, 1, 2, 4).repeat(copies, axis=4)
-        found: Bool = lanes.reshape(len(lanes), part.stop - part.start, -1)
-        return found
+        return _row_words(lanes.reshape(len(lanes), part.stop - part.start, -1), chunk)
 
     stored = Stored(
         nonzeros=np.broadcast_to(
@@ -172,7 +212,7 @@ def _window_lanes(graph: WorkloadGraph, op: Op, spec: TensorSpec, seed: int) -> 
         units_of=_image_rows(op),
     )
     zeros = mask is not None or any(w.padding)
-    return Lanes(groups=groups, lanes=g.m, k=g.k, stored=stored, draw=draw if zeros else None)
+    return Lanes(groups=groups, lanes=g.m, k=g.k, stored=stored, pack=pack if zeros else None)
 
 
 def _image_rows(op: Op) -> Callable[[Ints, Ints], tuple[Ints, Ints]]:
@@ -208,19 +248,17 @@ def packed(lanes: Lanes, size: int, chunk: int, groups: range, tiles: range) -> 
     part = slice(tiles.start * size, min(tiles.stop * size, lanes.lanes))
     count = part.stop - part.start
     own = slice(groups.start, groups.stop) if lanes.groups > 1 else slice(0, 1)
-    if lanes.draw is None:
+    if lanes.pack is None:
         least = min(count, size + count % size)
-        mask = np.ones((1, least, lanes.k), np.bool_)
+        words = pack_words(np.ones((least, lanes.k), np.bool_), chunk)
         at = np.zeros(len(tiles), np.int64)
         at[-1] = -(-least // size) - 1
         present = np.full((1, lanes.k), count)
     else:
-        mask = lanes.draw(own, part)
-        at = np.arange(len(mask) * len(tiles))
-        present = np.count_nonzero(mask, axis=1)
-    words = pack_words(mask.reshape(-1, lanes.k), chunk)
+        words, present = lanes.pack(own, part, chunk)
+        at = np.arange(len(present) * len(tiles))
     return Packed(
-        words=_padded(words, len(mask), size),
+        words=_padded(words, len(present), size),
         at=np.broadcast_to(at.reshape(-1, len(tiles)), (len(groups), len(tiles))),
         present=np.broadcast_to(present, (len(groups), lanes.k)),
     )
@@ -228,4 +266,4 @@ def packed(lanes: Lanes, size: int, chunk: int, groups: range, tiles: range) -> 
 
 def elements(lanes: Lanes) -> int:
     """Return the mask elements that one lane of all its groups takes while it is packed."""
-    return 0 if lanes.draw is None else lanes.groups * lanes.k
+    return 0 if lanes.pack is None else lanes.groups * lanes.k

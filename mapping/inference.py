@@ -6,11 +6,15 @@ With memory "modelled" an operator runs in chunks, double-buffered.
 import collections.abc as abc
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
-from mapping.graph import MAPPERS
-from mapping.objective import Objective, op_cost
-from mapping.types import MapperResult
+import numpy as np
+from numpy.typing import NDArray
+
+from mapping.objective import Number, Objective, op_cost
+from mapping.problem import TileShape
+from mapping.types import MapperResult, Tiled
 from simulator.arch import MemoryMode, PEGrid
 from simulator.arch.accelerator import ClosedForm
 from simulator.engine import program_cycles
@@ -25,7 +29,22 @@ MOST_HALVINGS = 6
 Unmapped = PEGrid | ClosedForm
 
 Program = tuple[Block, abc.Mapping[str, int]]
-Lowered = tuple[OpSchedule, OpSchedule]
+Ints = NDArray[np.int64]
+IntLike = TypeVar("IntLike", int, Ints)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lowered:
+    """An operator with its program, and what it was chosen from.
+
+    `bound` is what one execution costs at least whatever is chosen, None if that is its cost;
+    `shape` is the tile of the choice, if there was one, out of `considered`.
+    """
+
+    op: OpSchedule
+    shape: TileShape | None = None
+    bound: Number | None = None
+    considered: int = 0
 
 
 def map_inference(
@@ -35,47 +54,45 @@ def map_inference(
     notes: Callable[[], Iterable[str]],
     *,
     mapper: str,
-    objective: str | Objective,
+    objective: Objective,
     on_op: Callable[[str], None] | None,
 ) -> MapperResult:
     """Return every operator of `graph`: products by `product`, the rest on the vector lanes.
 
-    `product` returns a program and one that costs no more than any it was chosen from. `notes` is
-    called last, for what `product` has to tell the reader; `on_op` with the name of each operator
-    when it is mapped. Raises ValueError for an unknown mapper or objective and for a training
-    step.
+    `notes` is called last, for what `product` has to tell the reader; `on_op` with the name of
+    each operator when it is mapped. Raises ValueError for a training step.
     """
-    if mapper not in MAPPERS:
-        raise ValueError(f"Unknown mapper {mapper!r}; known: {', '.join(MAPPERS)}")
-    wanted = Objective.of(objective)
     _check_inference(graph)
     began = time.perf_counter()
     found: list[Lowered] = []
     for op in graph.ops:
-        found.append(product(op) if op.gemm else (vector_op(graph, arch, op),) * 2)
+        found.append(product(op) if op.gemm else Lowered(op=vector_op(graph, arch, op)))
         if on_op:
             on_op(op.name)
-    ops = [op for op, _ in found]
-    costs = tuple(op_cost(arch, wanted, op) * op.repeat for op in ops)
-    bounds = tuple(
-        cost if least is op else op_cost(arch, wanted, least) * op.repeat
-        for cost, (op, least) in zip(costs, found, strict=True)
-    )
+    costs = [op_cost(arch, objective, lowered.op) for lowered in found]
+    bounds = [
+        cost if lowered.bound is None else lowered.bound
+        for cost, lowered in zip(costs, found, strict=True)
+    ]
     return MapperResult(
         schedule=Schedule(
             workload=graph.name,
             workload_digest=graph.digest(),
             arch_digest=arch.digest(),
             sparsity=_label(graph),
-            ops=tuple(ops),
+            ops=tuple(lowered.op for lowered in found),
             notes=(*graph.notes, *notes()),
         ),
-        mappings=(),
+        mappings=tuple(
+            Tiled(op=lowered.op.name, shape=lowered.shape, considered=lowered.considered)
+            for lowered in found
+            if lowered.shape
+        ),
         mapper=mapper,
-        objective=wanted,
-        op_costs=costs,
-        op_bounds=bounds,
-        considered=len(list(graph.gemm_ops)),
+        objective=objective,
+        op_costs=tuple(cost * lo.op.repeat for cost, lo in zip(costs, found, strict=True)),
+        op_bounds=tuple(bound * lo.op.repeat for bound, lo in zip(bounds, found, strict=True)),
+        considered=sum(lowered.considered for lowered in found),
         seconds=time.perf_counter() - began,
     )
 
@@ -187,7 +204,7 @@ def _cut(step: Step, chunks: int) -> tuple[Step, Step]:
     return replace(step, cycles=cycles, busy=busy), last
 
 
-def transfer_cycles(arch: Unmapped, bits: int) -> int:
+def transfer_cycles(arch: Unmapped, bits: IntLike) -> IntLike:
     """Return the cycles of moving `bits` in whole bytes at the main memory's bandwidth."""
     size = -(-bits // 8)
     return -(-size * arch.clock_hz // arch.dram.bandwidth_bytes_per_s)

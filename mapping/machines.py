@@ -39,22 +39,31 @@ def map_graph(
     objective: str | Objective = Objective.CYCLES,
     fuse: bool = False,
     cache: Cache | None = None,
+    compress: bool = True,
     seed: int = 0,
     on_op: Callable[[str], None] | None = None,
 ) -> MapperResult:
     """Return every operator of `graph` mapped onto `arch` at the least cost under `objective`.
 
     With `fuse` tensors between operators of an N:M array may stay on chip. Problems that `cache`
-    holds are not solved again. Where time depends on where zeros are, structures are drawn from
-    `seed`. `on_op` is called with each operator's name when it is mapped. Raises ValueError for an
-    unknown mapper or objective, for a DspChain, and where nothing can be fused, and NoMapping for
-    an operator that fits no buffer.
+    holds are not solved again. Unless `compress` is false, a dense graph of the model that a
+    machine's preset was published with is compressed as it was. Where time depends on where zeros
+    are, structures are drawn from `seed`. `on_op` is called with each operator's name when it is
+    mapped. Raises ValueError for an unknown mapper or objective and where nothing can be fused,
+    and NoMapping for an operator that fits no buffer.
     """
+    if isinstance(arch, DspChain):  # the only mapping is costed by running it
+        return simulate_graph(
+            graph,
+            arch,
+            mapper=mapper,
+            objective=objective,
+            fuse=fuse,
+            compress=compress,
+            seed=seed,
+            on_op=on_op,
+        ).mapped
     _check_fuses(arch, fuse)
-    if isinstance(arch, DspChain):
-        raise ValueError(
-            "A DspChain compiles decoders one way, so there is nothing to map: run the graph itself"
-        )
     if isinstance(arch, NMArray):
         return nm_array.map_graph(
             graph, arch, mapper=mapper, objective=objective, fuse=fuse, cache=cache, on_op=on_op
@@ -78,18 +87,17 @@ def simulate_graph(
     seed: int = 0,
     on_op: Callable[[str], None] | None = None,
 ) -> Simulated:
-    """Return `graph` mapped onto `arch` and run; the other arguments are those of `map_graph`.
-
-    Unless `compress` is false, a dense graph of the model that a machine's preset was published
-    with is compressed as it was. A DspChain compiles a decoder one way: every mapper and objective
-    finds the same, at a cost in cycles.
-    """
-    _check_fuses(arch, fuse)
+    """Return `graph` mapped onto `arch` and run; the arguments are those of `map_graph`."""
     if isinstance(arch, DspChain):
-        if mapper not in nm_array.MAPPERS:
-            raise ValueError(f"Unknown mapper {mapper!r}; known: {', '.join(nm_array.MAPPERS)}")
-        Objective.of(objective)
-        done = simulate_decoder(graph, arch, compress=compress, seed=seed)
+        _check_fuses(arch, fuse)
+        done = simulate_decoder(
+            graph,
+            arch,
+            mapper=nm_array.known_mapper(mapper),
+            objective=Objective.of(objective),
+            compress=compress,
+            seed=seed,
+        )
         if on_op:
             for op in graph.ops:
                 on_op(op.name)

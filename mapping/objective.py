@@ -13,12 +13,13 @@ from functools import lru_cache
 
 from cost_models import prices
 from simulator.arch import Accelerator
+from simulator.arch.accelerator import seconds
 from simulator.counts import Event
 from simulator.schedule import OpSchedule
 from simulator.simulate import dram_bytes, op_cycles, op_events
 from workloads.canonical import Spec
 
-__all__ = ["Goal", "Number", "Objective", "energy_j", "op_cost", "prices_pj"]
+__all__ = ["Goal", "Number", "Objective", "cost_of", "energy_j", "op_cost", "prices_pj"]
 
 Number = int | float
 
@@ -40,6 +41,16 @@ class Objective(StrEnum):
     def prices_events(self) -> bool:
         """Whether costs depend on what events cost."""
         return self in (Objective.ENERGY, Objective.EDP)
+
+    @property
+    def takes_time(self) -> bool:
+        """Whether costs depend on cycles."""
+        return self in (Objective.CYCLES, Objective.EDP)
+
+    @property
+    def takes_events(self) -> bool:
+        """Whether costs depend on what happens in those cycles."""
+        return self is not Objective.CYCLES
 
     @classmethod
     def of(cls, name: "str | Objective") -> "Objective":
@@ -86,15 +97,22 @@ def energy_j(arch: Accelerator, events: abc.Mapping[Event, int]) -> float:
     return math.fsum(n * known[event] for event, n in events.items()) * 1e-12
 
 
-def op_cost(arch: Accelerator, objective: Objective, op: OpSchedule) -> Number:
-    """Return the exact cost of one execution of `op` in the objective's unit."""
+def cost_of(
+    arch: Accelerator, objective: Objective, events: abc.Mapping[Event, int], cycles: int
+) -> Number:
+    """Return the cost of an execution that takes `events` and `cycles`, in the objective's unit."""
     match objective:
         case Objective.CYCLES:
-            return op_cycles(arch, op)
+            return cycles
         case Objective.ENERGY:
-            return energy_j(arch, op_events(op))
+            return energy_j(arch, events)
         case Objective.EDP:
-            return energy_j(arch, op_events(op)) * op_cycles(arch, op) / arch.clock_hz
+            return energy_j(arch, events) * seconds(arch, cycles)
         case Objective.DRAM_BYTES:
-            events = op_events(op)
             return dram_bytes(events, "read") + dram_bytes(events, "write")
+
+
+def op_cost(arch: Accelerator, objective: Objective, op: OpSchedule) -> Number:
+    """Return the exact cost of one execution of `op` in the objective's unit."""
+    cycles = op_cycles(arch, op) if objective.takes_time else 0
+    return cost_of(arch, objective, op_events(op) if objective.takes_events else {}, cycles)

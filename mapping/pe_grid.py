@@ -4,43 +4,31 @@ Masks come from known values, recorded activations or a structure drawn from a s
 of equal shape and structure share one draw. Whatever is not known to be zero counts as dense.
 """
 
-import collections.abc as abc
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mapping.graph import rounding_note
-from mapping.grid_blocks import Blocking, Part, Timed, blocking, blockings
+from mapping.graph import known_mapper, rounding_note
+from mapping.grid_blocks import Blocking, Timed, blocking, blockings, misfit
 from mapping.grid_cells import RECORD, Cells, time_gemm
 from mapping.grid_lanes import act_lanes, weight_lanes
-from mapping.inference import Lowered, map_inference, transfer_cycles
+from mapping.grid_mappers import MAPPERS
+from mapping.grid_program import moved, program, tokens
+from mapping.inference import Lowered, map_inference
 from mapping.objective import Objective
 from mapping.types import MapperResult, NoMapping
 from simulator.arch import MemoryMode, PEGrid
 from simulator.counts import Event, add
-from simulator.engine import program_cycles
 from simulator.models.product import Packed, least_packed
-from simulator.schedule import Block, OpSchedule, Step, Unit
+from simulator.schedule import Block, OpSchedule
 from simulator.units.pe_grid import pe_cycles
 from workloads.graph import Op, WorkloadGraph
 from workloads.pruning import listed, nnz_of
 from workloads.sparsity import Dense
 
 __all__ = ["map_graph"]
-
-Ints = NDArray[np.int64]
-
-MOST_PROGRAMS: Final = 4
-"""Blockings whose exact time is looked at beside the one estimated fastest."""
-
-SLACK: Final = 1.01
-"""Time that less traffic may cost: a percent."""
-
-TOKENS: Final = {"shadow": 1}
 
 CAUSES: Final = {
     "work": "compute",
@@ -64,14 +52,15 @@ def map_graph(
 ) -> MapperResult:
     """Return every operator of `graph` on `arch`, structures drawn from `seed`.
 
-    Every mapper and objective finds the same: of the blockings that fit the buffers one that is
-    about as fast as the fastest, within a percent, and moves least. Raises ValueError for an
-    unknown mapper or objective, a training step, a mask of another shape or a frame longer
-    than a delta encoder's state, and NoMapping for an operator that fits no buffer.
+    With memory modelled a mapper chooses the blocking of every product (`mapping.grid_mappers`);
+    in the other modes a product is one block. Raises ValueError for an unknown mapper or
+    objective, a training step, a mask of another shape or a frame longer than a delta encoder's
+    state, and NoMapping for an operator that fits no buffer.
     """
-    work = _Work(graph, arch, seed)
+    wanted = Objective.of(objective)
+    work = _Work(graph, arch, seed, known_mapper(mapper), wanted)
     return map_inference(
-        graph, arch, work.product, work.notes, mapper=mapper, objective=objective, on_op=on_op
+        graph, arch, work.product, work.notes, mapper=mapper, objective=wanted, on_op=on_op
     )
 
 
@@ -82,6 +71,8 @@ class _Work:
     graph: WorkloadGraph
     arch: PEGrid
     seed: int
+    mapper: str
+    objective: Objective
     known: dict[Any, Lowered] = field(default_factory=dict)
     shared: list[str] = field(default_factory=list)
     unseen: list[str] = field(default_factory=list)
@@ -90,15 +81,16 @@ class _Work:
         """Return one product and its bound; equal ones that are drawn share their time."""
         assert op.gemm is not None
         key = (op.gemm, op.window, bool(op.post), *map(self._source, (*op.inputs[:2], op.output)))
-        if key not in self.known:
-            self.known[key] = self._timed(op)
+        again = key in self.known
+        if not again:
+            self.known[key] = self._lowered(op)
         elif self._drawn(op):
             self.shared.append(op.name)
         if self.arch.skips_activations and self._dense(op.inputs[0]):
             self.unseen.append(op.name)
-        chosen, least = self.known[key]
-        named = replace(chosen, name=op.name, kind=op.kind.value, repeat=op.repeat)
-        return named, named if least is chosen else least
+        found = self.known[key]
+        named = replace(found.op, name=op.name, kind=op.kind.value, repeat=op.repeat)
+        return replace(found, op=named, considered=0 if again else found.considered)
 
     def _dense(self, tensor: str) -> bool:
         spec = self.graph.tensors[tensor]
@@ -130,56 +122,48 @@ class _Work:
                 f"{listed(self.unseen)}"
             )
 
-    def _timed(self, op: Op) -> Lowered:
-        g, grid = op.gemm, self.arch
+    def _lowered(self, op: Op) -> Lowered:
+        """Return a product lowered by what the mapper chooses."""
+        assert op.gemm is not None
+        timed = self._timed(op)
+        outputs = op.gemm.groups * op.gemm.m * op.gemm.n
+        post: dict[Event, int] = {("vector", "op", "full"): outputs} if op.post else {}
+        fixed = add([_array_events(self.arch, timed.cells), post])
+        if self.arch.memory is not MemoryMode.MODELLED:
+            whole = blocking(timed, (1, 1, 1), rows_outer=True)
+            return Lowered(
+                op=_scheduled(op, whole, program(whole), fixed), shape=whole.tile, considered=1
+            )
+        found = blockings(timed)
+        if not found:
+            why = misfit(timed, timed.cells.cell.shape)
+            raise NoMapping(f"Op {op.name!r} fits no buffer: {why}")
+        best = MAPPERS[self.mapper](self.objective, fixed, found)
+        return Lowered(
+            op=_scheduled(op, best.blocking, best.program, fixed),
+            shape=best.blocking.tile,
+            bound=best.bound,
+            considered=len(found),
+        )
+
+    def _timed(self, op: Op) -> Timed:
+        """Return a product with its exact time, drawn from its operands' structures."""
+        g = op.gemm
         assert g is not None
         self._check_delta(op)
         try:
             act = act_lanes(self.graph, op, seed=self.seed)
-            weight = weight_lanes(self.graph, op, grid.balance, seed=self.seed)
+            weight = weight_lanes(self.graph, op, self.arch.balance, seed=self.seed)
         except ValueError as error:
             raise ValueError(f"Op {op.name!r}: {error}") from None
-        cells = time_gemm(grid, g, act, weight)
-        timed = Timed(gemm=g, cells=cells, act=act.stored, weight=weight.stored)
-        written = self._written(op)
-        found = self._blockings(op, timed)
-        chosen, program = _thriftiest(grid, found, written)
-        outputs = g.groups * g.m * g.n
-        moved = _moved(grid, chosen, written)
-        done = OpSchedule(
-            name=op.name,
-            kind=op.kind.value,
-            program=program,
-            tokens=_tokens(chosen),
-            macs_dense=g.macs,
-            macs_effectual=cells.events.effectual,
-            macs_weight=cells.macs_weight,
-            macs_act=cells.macs_act,
-            array_waits=_waits(grid, cells, chosen),
-            counts=add(
-                [
-                    _array_events(grid, cells),
-                    moved,
-                    {("vector", "op", "full"): outputs} if op.post else {},
-                ]
-            ),
-            detail={
-                "dataflow": "os",
-                "nm": f"skip {grid.skip}",
-                "tile": f"{grid.rows}x{grid.cols}x{grid.chunk}, {chosen.shape}",
-            },
+        return Timed(
+            grid=self.arch,
+            gemm=g,
+            cells=time_gemm(self.arch, g, act, weight),
+            act=act.stored,
+            weight=weight.stored,
+            written=self._written(op),
         )
-        if len(found) == 1:
-            return done, done
-        least = _least_moved(grid, found, written)
-        spared = {event: least[event] - n for event, n in moved.items()}
-        bound = replace(
-            done,
-            program=(Step(unit=Unit.ARRAY, label="least", cycles=_floor(grid, found, written)),),
-            tokens={},
-            counts=add([done.counts, spared]),
-        )
-        return done, bound
 
     def _check_delta(self, op: Op) -> None:
         g, most = op.gemm, self.arch.delta_chunks
@@ -200,146 +184,28 @@ class _Work:
             return Packed(value_bits=bits * outputs)
         return least_packed(outputs, nnz_of(self.graph, op.output), bits)
 
-    def _blockings(self, op: Op, timed: Timed) -> list[Blocking]:
-        """Return the blockings to choose from, at least one."""
-        if self.arch.memory is not MemoryMode.MODELLED:
-            return [blocking(self.arch, timed, (1, 1, 1), rows_outer=True)]
-        found = blockings(self.arch, timed)
-        if not found:
-            finest = blocking(self.arch, timed, timed.cells.cell.shape, rows_outer=True)
-            raise NoMapping(f"Op {op.name!r} fits no buffer: {finest.misfit(self.arch)}")
-        return found
 
-
-def _floor(grid: PEGrid, found: list[Blocking], written: Packed) -> int:
-    """Return cycles that none of the blockings falls below: its array's, its transfers'."""
-    array = (int((b.first + b.others).sum()) for b in found)
-    bits = (_traffic(grid, b) + written.bits for b in found)
-    rate = 8 * grid.dram.bandwidth_bytes_per_s
-    return min(max(n, m * grid.clock_hz // rate) for n, m in zip(array, bits, strict=True))
-
-
-def _least_moved(grid: PEGrid, found: list[Blocking], written: Packed) -> Counter[Event]:
-    """Return the least of each event of moving data that any of the blockings takes."""
-    events = [Counter(_moved(grid, b, written)) for b in found]
-    least = events[0].copy()
-    for other in events[1:]:
-        least &= other
-    return least
-
-
-def _thriftiest(grid: PEGrid, found: list[Blocking], written: Packed) -> tuple[Blocking, Block]:
-    """Return the blocking that moves least among those about as fast as the fastest."""
-    about = [_estimate(grid, b, written) for b in found]
-    near = [b for b, cycles in zip(found, about, strict=True) if cycles <= SLACK * min(about)]
-    near.sort(key=lambda b: _traffic(grid, b))
-    fastest = found[about.index(min(about))]
-    tried = [(b, _program(grid, b, written)) for b in (fastest, *near[:MOST_PROGRAMS])]
-    cycles = [program_cycles(program, _tokens(b)) for b, program in tried]
-    fit = [pair for pair, n in zip(tried, cycles, strict=True) if n <= SLACK * min(cycles)]
-    return min(fit, key=lambda pair: _traffic(grid, pair[0]))
-
-
-def _traffic(grid: PEGrid, b: Blocking) -> int:
-    """Return the operand bits that come from memory."""
-    return sum(_load_bits(grid, b.act)) + sum(_load_bits(grid, b.weight))
-
-
-def _load_bits(grid: PEGrid, part: Part) -> list[int]:
-    return [moved.bits if moved else 0 for moved in part.moved(grid)]
-
-
-def _store_bits(b: Blocking, written: Packed) -> Ints:
-    """Return the bits that each block writes, in proportion to its results."""
-    ends: Ints = written.bits * b.outputs.cumsum() // b.outputs.sum()
-    return np.diff(ends, prepend=0)
-
-
-def _estimate(grid: PEGrid, b: Blocking, written: Packed) -> float:
-    """Return about how long a blocking takes: the slower of work and transfers, block by block."""
-    loads = sum(np.array(_load_bits(grid, part)) for part in (b.act, b.weight))
-    moved = np.append(loads, 0.0)
-    moved[2:] += _store_bits(b, written)[:-1]
-    cycles = moved * grid.clock_hz / (8 * grid.dram.bandwidth_bytes_per_s)
-    last = transfer_cycles(grid, int(_store_bits(b, written)[-1]))
-    beside = np.maximum(b.first + b.others, cycles[1:] + grid.dram.latency_cycles * (loads > 0))
-    return float(cycles[0] + beside.sum() + last)
-
-
-def _tokens(b: Blocking) -> abc.Mapping[str, int]:
-    out = 1 + (b.size > 1)
-    return {**TOKENS, "act.free": b.act.slots, "weight.free": b.weight.slots, "out.free": out}
-
-
-def _load(grid: PEGrid, name: str, bits: int) -> Step:
-    return Step(
-        unit=Unit.DMA,
-        label=f"load {name}",
-        cycles=transfer_cycles(grid, bits),
-        latency=grid.dram.latency_cycles,
-        waits=(f"{name}.free",),
-        releases=(f"{name}.full",),
+def _scheduled(op: Op, b: Blocking, block: Block, fixed: dict[Event, int]) -> OpSchedule:
+    """Return an operator run as `block`, the program of a blocking."""
+    assert op.gemm is not None
+    grid, cells = b.timed.grid, b.timed.cells
+    return OpSchedule(
+        name=op.name,
+        kind=op.kind.value,
+        program=block,
+        tokens=tokens(b),
+        macs_dense=op.gemm.macs,
+        macs_effectual=cells.events.effectual,
+        macs_weight=cells.macs_weight,
+        macs_act=cells.macs_act,
+        array_waits=_waits(grid, cells, b),
+        counts=add([fixed, moved(b)]),
+        detail={
+            "dataflow": "os",
+            "nm": f"skip {grid.skip}",
+            "tile": f"{grid.rows}x{grid.cols}x{grid.chunk}, {b.shape}",
+        },
     )
-
-
-def _array(
-    grid: PEGrid, b: Blocking, index: int, fresh: list[str], done: list[str]
-) -> tuple[Step, ...]:
-    """Return a block's steps on the array and its drain.
-
-    The sums of the first tile move to the shadow registers when those of the block before have
-    left them; so do the others' in turn, whose intervals allow for it.
-    """
-    first = Step(
-        unit=Unit.ARRAY,
-        label="first tile",
-        cycles=int(b.first[index]),
-        busy=int(b.first_busy[index]),
-        waits=(*(f"{name}.full" for name in fresh), "out.free"),
-    )
-    others = Step(
-        unit=Unit.ARRAY,
-        label="array",
-        cycles=int(b.others[index]),
-        busy=int(b.others_busy[index]),
-        waits=("shadow",),
-        releases=("done", *(f"{name}.free" for name in done)),
-    )
-    drain = Step(
-        unit=Unit.DRAIN,
-        label="drain",
-        cycles=grid.drain_beats,
-        waits=("done",),
-        releases=("shadow", "out.full"),
-    )
-    return first, others, drain
-
-
-def _store(grid: PEGrid, bits: int) -> Step:
-    return Step(
-        unit=Unit.DMA,
-        label="store",
-        cycles=transfer_cycles(grid, bits),
-        waits=("out.full",),
-        releases=("out.free",),
-    )
-
-
-def _program(grid: PEGrid, b: Blocking, written: Packed) -> Block:
-    """Return the blocks in order; a store is issued behind the next block's loads."""
-    parts = {"act": b.act, "weight": b.weight}
-    bits = {name: _load_bits(grid, part) for name, part in parts.items()}
-    stores = _store_bits(b, written).tolist()
-    block: list[Step] = []
-    for index in range(b.size):
-        fresh = [name for name, part in parts.items() if part.loaded[index]]
-        last = index == b.size - 1
-        done = [name for name, part in parts.items() if last or part.loaded[index + 1]]
-        block += [_load(grid, name, bits[name][index]) for name in fresh]
-        block += _array(grid, b, index, fresh, done)
-        if index:
-            block.append(_store(grid, stores[index - 1]))
-    return (*block, _store(grid, stores[-1]))
 
 
 def _waits(grid: PEGrid, cells: Cells, b: Blocking) -> dict[str, int]:
@@ -374,20 +240,3 @@ def _array_events(grid: PEGrid, cells: Cells) -> dict[Event, int]:
     if grid.delta_chunks:
         events["delta", "compare", "full"] = grid.chunk * counts["side", "chunk", "full"]
     return events
-
-
-def _moved(grid: PEGrid, b: Blocking, written: Packed) -> dict[Event, int]:
-    """Return the events of bringing operands in and results out."""
-    outputs = grid.operand_bits * int(b.outputs.sum())
-    found: list[dict[Event, int]] = [
-        written.events("dram", "write"),
-        {("out_buffer", "write", "full"): outputs, ("out_buffer", "read", "full"): outputs},
-    ]
-    for name, part in (("act_buffer", b.act), ("weight_buffer", b.weight)):
-        found += [moved.events("dram", "read") for moved in part.moved(grid) if moved]
-        held = {
-            (name, "write", "full"): grid.operand_bits * int(part.nonzeros[part.loaded].sum()),
-            (name, "write", "metadata"): int(part.positions[part.loaded].sum()),
-        }
-        found.append(held)
-    return add(found)

@@ -9,7 +9,7 @@ from simulator.nm_tile import NMSetting
 from simulator.schedule import Schedule
 from workloads.canonical import Spec
 
-__all__ = ["Fusion", "MapperResult", "Mapping", "NoMapping"]
+__all__ = ["Fusion", "MapperResult", "Mapping", "NoMapping", "Tiled"]
 
 
 class NoMapping(ValueError):
@@ -36,6 +36,18 @@ class Mapping(Spec):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tiled(Spec):
+    """The choice for one operator of a machine whose array has no settings: its largest tile.
+
+    `considered` are the candidates; an operator like one that was mapped before has none.
+    """
+
+    op: str
+    shape: TileShape
+    considered: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Fusion(Spec):
     """Operators by chain, a proved bound over all choices of chains, and the cost without any."""
 
@@ -54,7 +66,7 @@ class MapperResult(Spec):
     """
 
     schedule: Schedule
-    mappings: tuple[Mapping, ...]
+    mappings: tuple[Mapping, ...] | tuple[Tiled, ...]
     mapper: str
     objective: Objective = Objective.CYCLES
     op_costs: tuple[Number, ...]

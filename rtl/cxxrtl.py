@@ -15,7 +15,7 @@ from rtl.unit import Unit
 
 __all__ = ["compiled", "mangled"]
 
-TOOL_SECONDS = 240
+TOOL_SECONDS = 900
 """Longest a tool may take."""
 
 HERE = "end_of_design"

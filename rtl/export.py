@@ -37,7 +37,7 @@ from rtl.sore import SelectorLane, Sore, sore_ports
 from rtl.unit import Unit
 from rtl.wuve import UpdateLane, Wuve, wuve_ports
 from simulator.arch import NMArray
-from simulator.arch.accelerator import WithRtl
+from simulator.arch.accelerator import Accelerator, WithRtl, with_rtl
 from simulator.arch.delta import DeltaParams
 from simulator.arch.dequantiser import DequantiserParams
 from simulator.arch.dsp_cells import MpeParams
@@ -54,6 +54,7 @@ __all__ = [
     "build_unit",
     "export",
     "export_machine",
+    "exportable",
     "machine_name",
     "module_name",
     "unit_name",
@@ -149,20 +150,38 @@ _KINDS: Final[Mapping[type, _Kind]] = {
 
 
 def units(arch: WithRtl | DspChain) -> tuple[UnitParams, ...]:
-    """Return the units of a machine.
+    """Return the units of a machine that have RTL.
 
-    Its array or grid and, if it has them, the delta encoder of a row, SORE and WUVE; of a DspChain
-    the matrix engine, the dequantiser and the special-function unit of a core.
+    Its array or grid, unless that has none, and, if it has them, the delta encoder of a row, SORE
+    and WUVE; of a DspChain the matrix engine, the dequantiser and the special-function unit of a
+    core.
     """
     match arch:
         case DspChain():
             return (chain(arch), dequantiser(arch), special(arch))
         case PEGrid() if arch.delta_chunks:
-            return (arch, DeltaParams(grid=arch))
+            return (*(() if arch.without_rtl else (arch,)), DeltaParams(grid=arch))
         case NMArray() if arch.training:
             return (arch, arch.training.sore, arch.training.wuve)
         case _:
             return (arch,)
+
+
+def exportable(arch: Accelerator, name: str) -> tuple[tuple[UnitParams, ...], tuple[str, ...]]:
+    """Return the units of a machine that have RTL, and notes on what of it is a model only.
+
+    Raises ValueError, calling the machine by `name`, if none has.
+    """
+    match arch:
+        case DspChain():
+            try:
+                check_dsp_machine(arch)
+            except ValueError as error:
+                return units(arch), (f"{name} as a whole is a model only. {error}",)
+            return units(arch), ()
+        case PEGrid() if arch.delta_chunks and arch.without_rtl:
+            return units(arch), (f"The grid of {name} is a model only. {arch.without_rtl}",)
+    return units(with_rtl(arch, name)), ()
 
 
 def unit_name(params: UnitParams) -> str:

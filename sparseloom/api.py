@@ -71,8 +71,9 @@ def map(
 ) -> MapperResult:
     """Return the schedule of `graph` on `arch` with the choice made for every operator.
 
-    Mappers: exhaustive and integer prove the least cost in their space, greedy is a fast
-    baseline. Objectives: cycles, energy (J), edp (J s, summed over operators) and dram_bytes.
+    Mappers: exhaustive and integer prove the least cost in the machine's space, greedy is a fast
+    baseline; a DspChain's compiler and closed forms have one way, which is costed. Objectives:
+    cycles, energy (J), edp (J s, summed over operators) and dram_bytes.
     With `fuse` tensors between operators may stay on chip: a larger space, of N:M arrays only.
     Proved choices are kept in the folder `cache`, if one is given. Where time depends on where
     zeros are, structures are drawn from `seed`. `on_op` is called with each operator's name when

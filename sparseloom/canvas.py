@@ -5,6 +5,7 @@ Colours are the Okabe-Ito palette, which stays distinct for colour-blind readers
 
 import base64
 import io
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -148,7 +149,12 @@ def svg(figure: "Figure") -> str:
     import matplotlib as mpl
 
     buffer = io.StringIO()
-    with mpl.rc_context({"svg.hashsalt": "sparseloom", "svg.fonttype": "path"}):
+    with (
+        mpl.rc_context({"svg.hashsalt": "sparseloom", "svg.fonttype": "path"}),
+        warnings.catch_warnings(),
+    ):
+        # A letter that the font has not is drawn as a box; names are the user's own.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()
 

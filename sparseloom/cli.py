@@ -9,6 +9,7 @@ import json
 import os
 import re
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
@@ -21,12 +22,16 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from sparseloom.runs import Run
+    from sparseloom.sweeps.run import SweepReport
 
 __all__ = ["app", "main"]
 
 PACKAGES: Final = ("sparseloom", "mapping", "cost_models", "rtl", "simulator", "workloads")
 PLAIN_WIDTH: Final = 110
 """Columns of a table when stdout is not a terminal."""
+
+HELP_WIDTH: Final = 100
+"""Columns of a help page at most."""
 
 INTERRUPTED: Final = 130
 """Exit code of a program stopped from the keyboard: 128 + SIGINT."""
@@ -46,64 +51,112 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings={"max_content_width": HELP_WIDTH},
 )
 
 Source = Annotated[
     str,
     typer.Argument(
-        help="A zoo name, a decoder's .yaml, an .onnx file or a SCALE-Sim topology .csv.",
+        metavar="WORKLOAD",
+        help="A network (`list zoo`), a decoder's .yaml, an .onnx or a SCALE-Sim topology .csv.",
         show_default=False,
     ),
 ]
 Arch = Annotated[
     str,
-    typer.Option("--arch", help="A preset (see `list`) or a machine .yaml.", show_default=False),
+    typer.Option(
+        "--arch",
+        metavar="MACHINE",
+        help="A preset (`list archs`) or a machine .yaml.",
+        show_default=False,
+    ),
 ]
 Sparsity = Annotated[
     str | None,
     typer.Option(
-        help="On weights: dense (default), N:M, unstructured:D, block:RxC:D or balanced:B:D.",
+        metavar="PATTERN",
+        help="Zeros of the weights: dense, N:M, unstructured:D, block:RxC:D or balanced:B:D, "
+        "where D is the share kept; left out, dense, or as the machine compresses this model.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-Batch = Annotated[int | None, typer.Option(help="Inputs processed together.")]
-Prefill = Annotated[int | None, typer.Option(help="LLMs: tokens of the prompt.")]
-Decode = Annotated[int | None, typer.Option(help="LLMs: tokens generated after the prompt.")]
-Image = Annotated[int | None, typer.Option(help="Vision networks of the zoo: image size.")]
-Length = Annotated[int | None, typer.Option(help="Text encoders of the zoo: tokens.")]
+Batch = Annotated[
+    int | None, typer.Option(metavar="N", help="Inputs processed together; 1 if left out.")
+]
+Prefill = Annotated[
+    int | None,
+    typer.Option(metavar="TOKENS", help="LLMs: length of the prompt; 512 without --decode."),
+]
+Decode = Annotated[
+    int | None,
+    typer.Option(metavar="TOKENS", help="LLMs: tokens generated behind the prompt, one by one."),
+]
+Image = Annotated[
+    int | None,
+    typer.Option(metavar="PIXELS", help="Vision networks: height and width of the image."),
+]
+Length = Annotated[int | None, typer.Option(metavar="TOKENS", help="Text encoders: length.")]
 Inputs = Annotated[
     list[str] | None,
-    typer.Option("--input", help="ONNX: shape of an input, NAME=1x3x48x320; may be repeated."),
+    typer.Option(
+        "--input",
+        metavar="NAME=SHAPE",
+        help="ONNX: shape of an input, such as x=1x3x48x320; may be repeated.",
+    ),
 ]
 Record = Annotated[
     Path | None,
-    typer.Option(help="ONNX: run the model on this image or .npy, and keep its zeros as masks."),
+    typer.Option(
+        metavar="FILE",
+        help="ONNX: run the model on this image, .npy or .npz, and keep the zeros of its "
+        "activations as masks.",
+    ),
 ]
 Memory = Annotated[
-    str | None, typer.Option(help="modelled, steady or ideal (only array time counts).")
+    str | None,
+    typer.Option(
+        metavar="modelled|steady|ideal",
+        help="Main memory: modelled, steady (the larger of array time and bytes over bandwidth) or "
+        "ideal (array time alone); the machine's own if left out.",
+    ),
 ]
-FirstLayer = Annotated[bool, typer.Option("--first-layer", help="Sparsify the first layer too.")]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
-Top = Annotated[int, typer.Option(min=1, help="Operators to show.")]
-
-
-Phase = Annotated[str, typer.Option(help="infer, or train: one training step.")]
+FirstLayer = Annotated[
+    bool,
+    typer.Option("--first-layer", help="Sparsify the first layer too; it stays dense otherwise."),
+]
+Seed = Annotated[int, typer.Option(metavar="N", min=0, help="Seed of whatever is drawn.")]
+Top = Annotated[
+    int, typer.Option(metavar="N", min=1, help="Operators to show, those with the most cycles.")
+]
+Phase = Annotated[str, typer.Option(metavar="infer|train", help="Inference, or one training step.")]
 Method = Annotated[
     str | None,
-    typer.Option(help="With --phase train: dense, sr-ste, sdgp or bdwp (default)."),
+    typer.Option(
+        metavar="dense|sr-ste|sdgp|bdwp",
+        help="With --phase train: what is pruned; bdwp if left out and --sparsity is given.",
+    ),
 ]
-
 Mapper = Annotated[
-    str, typer.Option(help="exhaustive, integer (both prove their optimum) or greedy.")
+    str,
+    typer.Option(
+        metavar="exhaustive|integer|greedy",
+        help="What chooses mappings: the first two prove their optimum, greedy is fast.",
+    ),
 ]
 Objective = Annotated[
     str,
     typer.Option(
-        help="What mappings minimise: cycles, energy, edp or dram_bytes, summed over operators."
+        metavar="cycles|energy|edp|dram_bytes",
+        help="What mappings minimise, summed over operators: cycles, energy (J), edp (J s) or "
+        "bytes of main memory.",
     ),
 ]
 Fuse = Annotated[
-    bool, typer.Option("--fuse", help="Also let tensors between operators stay on chip.")
+    bool,
+    typer.Option("--fuse", help="N:M arrays: also let tensors between operators stay on chip."),
+]
+Jobs = Annotated[
+    int, typer.Option(metavar="N", min=1, help="Processes on this computer that simulate.")
 ]
 
 
@@ -148,12 +201,23 @@ def _shapes(inputs: list[str] | None) -> dict[str, tuple[int, ...]] | None:
     return shapes
 
 
-def _execute(source: str, arch: str, **settings: Any) -> "Run":
+def _asked(options: dict[str, Any], *shown: str) -> dict[str, Any]:
+    """Return a command's options, without those of what is `shown`, as the run takes them."""
+    settings = {name: value for name, value in options.items() if name not in shown}
+    record = settings["record"]
+    return {
+        **settings,
+        "inputs": _shapes(settings["inputs"]),
+        "record": str(record) if record else None,
+    }
+
+
+def _execute(**settings: Any) -> "Run":
     from sparseloom.progress import progress
     from sparseloom.runs import run as execute
 
     with progress("mapping") as step:
-        return execute(source, arch=arch, on_op=step, **settings)
+        return execute(settings.pop("source"), on_op=step, **settings)
 
 
 @app.command()
@@ -162,7 +226,8 @@ def run(
     arch: Arch,
     sparsity: Sparsity = None,
     baseline: Annotated[
-        str | None, typer.Option(help="Also run and compare: dense (the same array).")
+        str | None,
+        typer.Option(metavar="dense", help="Also run dense on the same machine, and compare."),
     ] = None,
     batch: Batch = None,
     prefill: Prefill = None,
@@ -180,37 +245,19 @@ def run(
     fuse: Fuse = False,
     seed: Seed = 0,
     out: Annotated[
-        Path | None, typer.Option(help="Write result.json and report.html into this folder.")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Write result.json and report.html into this folder."),
     ] = None,
     top: Top = 10,
     as_json: AsJson = False,
 ) -> None:
     """Simulate a workload on a machine: cycles, energy, and what the sparsity buys."""
+    settings = _asked(locals(), "out", "top", "as_json")
     if out:
         from sparseloom.outputs import check_folder
 
         check_folder(out)  # before the work, not after it
-    done = _execute(
-        source,
-        arch,
-        sparsity=sparsity,
-        baseline=baseline,
-        memory=memory,
-        first_layer=first_layer,
-        phase=phase,
-        method=method,
-        mapper=mapper,
-        objective=objective,
-        fuse=fuse,
-        seed=seed,
-        batch=batch,
-        prefill=prefill,
-        decode=decode,
-        image=image,
-        length=length,
-        inputs=_shapes(inputs),
-        record=str(record) if record else None,
-    )
+    done = _execute(**settings)
     document = done.to_json()
     written = _write(document, out) if out else ()
     if as_json:
@@ -231,6 +278,23 @@ def _write(document: dict[str, Any], out: Path) -> tuple[Path, ...]:
     from sparseloom.outputs import write_run
 
     return write_run(document, out)
+
+
+@contextmanager
+def _told(kind: type[Warning]) -> Iterator[None]:
+    """Write warnings of a kind as sentences on stderr."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", kind)
+        others = warnings.showwarning
+
+        def told(message: Warning | str, category: type[Warning], *place: Any) -> None:
+            if issubclass(category, kind):
+                print(f"sparseloom: {message}", file=sys.stderr)
+            else:
+                others(message, category, *place)
+
+        warnings.showwarning = told  # type: ignore[assignment]  # only the place is left unnamed
+        yield
 
 
 @app.command(name="map")
@@ -256,37 +320,19 @@ def map_(
     top: Top = 12,
     as_json: AsJson = False,
 ) -> None:
-    """Choose dataflow, tile and loop order of every operator, and prove how good the choice is.
+    """Choose dataflow, tile and loop order of every operator, and prove the choice.
 
-    With SPARSELOOM_CACHE_DIR set, proved choices are kept in that folder for the next run.
+    With SPARSELOOM_CACHE_DIR set, proved choices are kept in that folder for the next run; if it
+    cannot be written to, one sentence says so and the run goes on.
     """
+    settings = _asked(locals(), "top", "as_json")
+    from mapping.cache import CacheWarning
     from sparseloom.mapped import mapped_document
     from sparseloom.progress import progress
 
     folder = os.environ.get("SPARSELOOM_CACHE_DIR")
-    with progress("mapping") as step:
-        document = mapped_document(
-            source,
-            arch=arch,
-            mapper=mapper,
-            objective=objective,
-            fuse=fuse,
-            sparsity=sparsity,
-            memory=memory,
-            first_layer=first_layer,
-            phase=phase,
-            method=method,
-            seed=seed,
-            cache=Path(folder) if folder else None,
-            on_op=step,
-            batch=batch,
-            prefill=prefill,
-            decode=decode,
-            image=image,
-            length=length,
-            inputs=_shapes(inputs),
-            record=str(record) if record else None,
-        )
+    with _told(CacheWarning), progress("mapping") as step:
+        document = mapped_document(**settings, cache=Path(folder) if folder else None, on_op=step)
     if as_json:
         _print_json(document)
         return
@@ -311,33 +357,21 @@ def explain(
     image: Image = None,
     length: Length = None,
     inputs: Inputs = None,
+    record: Record = None,
     memory: Memory = None,
     first_layer: FirstLayer = False,
     phase: Phase = "infer",
     method: Method = None,
+    seed: Seed = 0,
     top: Top = 12,
     as_json: AsJson = False,
 ) -> None:
     """Say where the cycles go, which dataflow won, and why zeros did not buy more."""
+    settings = _asked(locals(), "top", "as_json")
     from sparseloom.explanation import explain as explain_run
     from sparseloom.progress import progress
 
-    done = _execute(
-        source,
-        arch,
-        sparsity=sparsity,
-        baseline="dense",
-        memory=memory,
-        first_layer=first_layer,
-        phase=phase,
-        method=method,
-        batch=batch,
-        prefill=prefill,
-        decode=decode,
-        image=image,
-        length=length,
-        inputs=_shapes(inputs),
-    )
+    done = _execute(**settings, baseline="dense")
     with progress("explaining"):
         explanation = explain_run(done)
     if as_json:
@@ -362,7 +396,10 @@ def explain(
 def list_(
     what: Annotated[
         str | None,
-        typer.Argument(help="A table, such as archs, zoo, placements or devices; all if left out."),
+        typer.Argument(
+            metavar="TABLE",
+            help="A table, such as archs, zoo, placements or devices; all if left out.",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -392,23 +429,37 @@ class Solver(StrEnum):
 @app.command()
 def place(
     spec: Annotated[
-        str, typer.Argument(help="A built-in spec (see `list`) or a .yaml.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="SPEC",
+            help="A built-in spec (`list placements`) or a .yaml.",
+            show_default=False,
+        ),
     ],
     device: Annotated[
-        str | None, typer.Option(help="Device or board; the spec's own if left out.")
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Device or board (`list devices`); the spec's own if left out."
+        ),
     ] = None,
     solver: Annotated[Solver, typer.Option(help="What solves the program.")] = Solver.HIGHS,
-    time_limit: Annotated[float, typer.Option(min=1, help="Seconds to solve at most.")] = 60,
+    time_limit: Annotated[
+        float, typer.Option(metavar="SECONDS", min=1, help="Most time to solve.")
+    ] = 60,
     store: Annotated[
         Path | None,
-        typer.Option(help="Designs: a sweep's store to keep and find simulated candidates in."),
+        typer.Option(
+            metavar="FILE",
+            help="Designs: a sweep's store to keep and find simulated candidates in.",
+        ),
     ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Designs: local processes.")] = 1,
+    jobs: Jobs = 1,
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for placement.json and floorplan.svg, or for design.json, candidates.csv "
-            "and front.svg."
+            metavar="FOLDER",
+            help="Write placement.json and floorplan.svg into this folder, or design.json, "
+            "candidates.csv and front.svg.",
         ),
     ] = None,
     as_json: AsJson = False,
@@ -467,7 +518,9 @@ def place(
 @app.command()
 def rtl(
     arch: Arch,
-    out: Annotated[Path, typer.Option(help="Folder for the Verilog.", show_default=False)],
+    out: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Folder for .v and .json.", show_default=False)
+    ],
     machine: Annotated[
         bool,
         typer.Option(
@@ -476,19 +529,22 @@ def rtl(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write Verilog and parameters of the machine's units: array or grid, and what goes with it."""
-    from rtl.export import export, export_machine, unit_name, units
+    """Write Verilog and parameters of the machine's units.
+
+    Array or grid, and what goes with it; of a machine that is a model only as a whole those units
+    that have RTL, with a note that says why.
+    """
+    from rtl.export import export, export_machine, exportable, unit_name
     from simulator.arch import NMArray
-    from simulator.arch.accelerator import kind, with_rtl
+    from simulator.arch.accelerator import kind
     from simulator.arch.dsp_chain import DspChain
     from simulator.arch.load import load_arch
     from sparseloom.outputs import check_folder
     from sparseloom.progress import progress
 
     check_folder(out)  # before the work, not after it
-    loaded = load_arch(arch)
-    # A DspChain's units are those of its whole machine alone.
-    params = loaded if machine and isinstance(loaded, DspChain) else with_rtl(loaded, arch)
+    params = load_arch(arch)
+    found, notes = exportable(params, arch)
     whole_machine = params if isinstance(params, NMArray | DspChain) else None
     if machine and not whole_machine:
         raise ValueError(
@@ -498,7 +554,7 @@ def rtl(
     with progress("exporting") as step:
         # The whole machine first: it may be refused.
         whole = [export_machine(whole_machine, out)] if machine and whole_machine else []
-        for unit in units(params):
+        for unit in found:
             done.append(export(unit, out))
             step(unit_name(unit))
     done += whole
@@ -508,12 +564,15 @@ def rtl(
             {
                 "arch": arch,
                 "digest": params.digest(),
-                "module": done[0].module,  # the array
+                "module": done[0].module,  # array, grid or matrix engine
                 "modules": [paths.module for paths in done],
                 "files": files,
+                "notes": list(notes),
             }
         )
         return
+    for note in notes:
+        print(f"note: {note}")
     for file in files:
         print(f"wrote {file}")
 
@@ -521,12 +580,14 @@ def rtl(
 @app.command()
 def cosim(
     arch: Arch,
-    points: Annotated[int, typer.Option(min=1, help="Random jobs, masks and stalls.")] = 20,
+    points: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Jobs with random masks and stalls.")
+    ] = 20,
     seed: Seed = 0,
     engine: Annotated[Engine, typer.Option(help="What executes the RTL.")] = Engine.PYSIM,
     as_json: AsJson = False,
 ) -> None:
-    """Run the machine's RTL beside the simulator: same bits, cycles and counters, or exit 1.
+    """Run the machine's RTL beside the simulator: same bits, cycles, counters, or exit 1.
 
     Points are dealt out to its units: array or grid, and SORE and WUVE, or the delta encoder.
     """
@@ -589,7 +650,11 @@ _SECTIONS: Final = "\n".join(f"  {name:<14}{what}" for name, what in REPRODUCED.
 def reproduce(
     sections: Annotated[
         list[str] | None,
-        typer.Argument(help="Sections, such as sat; all if left out.", show_default=False),
+        typer.Argument(
+            metavar="SECTION",
+            help="Sections, such as sat; all if left out.",
+            show_default=False,
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -616,15 +681,22 @@ def reproduce(
 @app.command()
 def sweep(
     spec: Annotated[
-        Path | None, typer.Argument(help="The sweep's YAML file.", show_default=False)
+        Path | None,
+        typer.Argument(metavar="SPEC", help="The sweep's YAML file.", show_default=False),
     ] = None,
     store: Annotated[
         Path | None,
-        typer.Option(help="SQLite file for the points; one that exists is gone on with."),
+        typer.Option(
+            metavar="FILE", help="SQLite file for the points; one that exists is gone on with."
+        ),
     ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Local processes.")] = 1,
+    jobs: Jobs = 1,
     dask: Annotated[
-        str | None, typer.Option(help="A Dask scheduler's address, or slurm:N for N Slurm jobs.")
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Run on the cluster of a Dask scheduler, tcp://HOST:PORT, or slurm:N, of N jobs.",
+        ),
     ] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Run points again that failed before.")
@@ -657,7 +729,13 @@ def sweep(
             {name: getattr(done, name) for name in
              ("store", "sweep", "points", "computed", "cached", "failed")}
         )  # fmt: skip
-        return
+    else:
+        _print_sweep(done)
+    if done.failed and done.failed == done.points:
+        raise typer.Exit(1)
+
+
+def _print_sweep(done: "SweepReport") -> None:
     failed = f", {done.failed:,} failed" if done.failed else ""
     print(
         f"{done.points:,} points in {done.store}: {done.computed:,} computed, "
@@ -665,8 +743,6 @@ def sweep(
     )
     if done.failed:
         print(f"`sparseloom report {done.store}` shows why points failed, and the others")
-    if done.failed and done.failed == done.points:
-        raise typer.Exit(1)
 
 
 @contextmanager
@@ -721,12 +797,17 @@ def report(
     source: Annotated[
         Path,
         typer.Argument(
+            metavar="SOURCE",
             help="A result.json, the folder that holds one, or a sweep's store.",
             show_default=False,
         ),
     ],
     out: Annotated[
-        Path | None, typer.Option(help="Sweeps: folder for report.html, points.csv and .parquet.")
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Sweeps: write report.html, points.csv and points.parquet into this folder.",
+        ),
     ] = None,
     count: Annotated[
         bool, typer.Option("--count", help="Sweeps: print only the number of finished points.")
@@ -782,6 +863,9 @@ def _fail(error: Exception, debug: bool) -> int:
         return 2
     if isinstance(error, RuntimeError) and _is_ours(error):  # a tool is missing or failed
         print(f"sparseloom: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    if isinstance(error, MemoryError):
+        print(f"sparseloom: Out of memory: {error}", file=sys.stderr)
         return 1
     text = " ".join(f"{type(error).__name__}: {error}".split())
     hint = "" if debug else " (`sparseloom --debug ...` shows where)"

@@ -1,6 +1,7 @@
 """Where the cycles of a run go, what its sparsity bought, and why not one over the density."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -13,10 +14,13 @@ from sparseloom.runs import Run
 from sparseloom.schema import CAUSES, SHORTFALLS, at_work
 from workloads.canonical import Spec
 
-__all__ = ["Explanation", "OpStory", "explain"]
+__all__ = ["Alike", "Explanation", "OpStory", "alike", "explain"]
 
 
 Lost = tuple[tuple[str, int], ...]
+
+_NUMBER: Final = re.compile(r"(?<![0-9A-Za-z_])\d+(?![0-9A-Za-z_])")
+"""A part of a name that is a number, such as a layer's."""
 
 CROWDED: Final = 0.5
 """Share of multipliers at effectual work below which a story says so."""
@@ -64,6 +68,62 @@ class Explanation(Spec):
     sentences: tuple[str, ...]
     ops: tuple[OpStory, ...]
     optimisations: tuple[Optimisation, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alike(Spec):
+    """Operators of several layers whose stories differ in the layer's number alone.
+
+    `name` has all numbers, `cycles` are those of all of them, `story` is that of the first.
+    """
+
+    name: str
+    cycles: int
+    members: int
+    story: OpStory
+
+
+def alike(ops: Iterable[OpStory]) -> tuple[Alike, ...]:
+    """Return operators gathered over layers that are equal in everything, in order."""
+    groups: dict[tuple[str, str, OpStory], list[tuple[int, OpStory]]] = {}
+    for op in ops:
+        before, number, after = _layer(op.name)
+        key = (before, after, replace(op, name=""))
+        groups.setdefault(key, []).append((number, op))
+    return tuple(
+        Alike(
+            name=f"{before}{_ranges([number for number, _ in group])}{after}",
+            cycles=sum(op.cycles for _, op in group),
+            members=len(group),
+            story=group[0][1],
+        )
+        for (before, after, _), group in groups.items()
+    )
+
+
+def _layer(name: str) -> tuple[str, int, str]:
+    """Split a name around its first part that is a number; one without ends in none, -1."""
+    found = _NUMBER.search(name)
+    if not found:
+        return name, -1, ""
+    return name[: found.start()], int(found[0]), name[found.end() :]
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Return numbers as ranges.
+
+    >>> _ranges([0, 1, 2, 5, 7, 8])
+    '0-2,5,7-8'
+    """
+    if numbers[0] < 0:
+        return ""
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ",".join(f"{run[0]}-{run[-1]}" if run[1:] else f"{run[0]}" for run in runs)
 
 
 def _causes(row: Any) -> dict[str, int]:
@@ -143,16 +203,17 @@ def _rivals(run: Run) -> dict[str, tuple[tuple[str, int], ...]]:
     found: dict[str, list[tuple[int, str]]] = {}
     if not isinstance(run.arch, NMArray):
         return {}
-    repeats = {op.name: op.repeat for op in run.graph.ops}
+    products = {op.name for op in run.graph.gemm_ops}
     flows = [run.arch.dataflow] if run.arch.dataflow else list(Dataflow)
     for flow in flows:
         try:
             mapped = map_graph(run.graph, replace(run.arch, dataflow=flow))
         except NoMapping:  # some operator fits no buffer under this dataflow: no rival
             continue
-        for m in mapped.mappings:
-            found.setdefault(m.op, []).append((int(m.cost) * repeats[m.op], flow.value))
-    return {op: tuple((f, cycles) for cycles, f in sorted(rows)) for op, rows in found.items()}
+        for op, cost in zip(mapped.schedule.ops, mapped.op_costs, strict=True):
+            if op.name in products:
+                found.setdefault(op.name, []).append((int(cost), flow.value))
+    return {name: tuple((f, n) for n, f in sorted(rows)) for name, rows in found.items()}
 
 
 def _story(

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mapping import Cache, MapperResult, map_graph
+from simulator.arch import DspChain
 from sparseloom.runs import check_trainer, named_arch, prepared
 from workloads.graph import WorkloadGraph
 from workloads.sparsity import Sparsity
@@ -47,13 +48,15 @@ def mapped_document(
         objective=objective,
         fuse=fuse,
         cache=Cache(cache),
+        compress=sparsity is None,
         seed=seed,
         on_op=on_op,
     )
+    compiled = isinstance(machine, DspChain)  # perhaps compressed as published
     return {
         "workload": ready.graph.name,
         "arch": arch_name,
-        "sparsity": str(ready.sparsity),
+        "sparsity": found.schedule.sparsity if compiled else str(ready.sparsity),
         "mapper": found.mapper,
         "objective": found.objective.value,
         "unit": found.objective.unit,
@@ -76,7 +79,10 @@ def _fused(found: MapperResult) -> dict[str, Any]:
 
 
 def _ops(found: MapperResult) -> list[dict[str, Any]]:
-    """Return every operator with the cost of all its executions; streams have no tile."""
+    """Return every operator with the cost of all its executions; streams have no tile.
+
+    On a DspChain an operator also has the bits of its weights and its loads.
+    """
     shapes = {mapping.op: mapping.shape for mapping in found.mappings}
     rows = []
     for op, cost, bound in zip(found.schedule.ops, found.op_costs, found.op_bounds, strict=True):
@@ -92,6 +98,7 @@ def _ops(found: MapperResult) -> list[dict[str, Any]]:
                 if shape
                 else None,
                 "order": f"{shape.order}k" if shape else "",
+                **{name: op.detail[name] for name in ("bits", "loads") if name in op.detail},
                 "cost": cost,
                 "bound": bound,
             }

@@ -126,7 +126,7 @@ def prepared(
 
 def named_arch(arch: str | Path | Accelerator, memory: str | None) -> tuple[Accelerator, str]:
     """Return the machine, with another memory mode if asked, and what to call it."""
-    machine = load_arch(arch, **({"memory": memory} if memory else {}))
+    machine = load_arch(arch, **({} if memory is None else {"memory": memory}))
     return machine, "custom" if isinstance(arch, Accelerator) else str(arch)
 
 

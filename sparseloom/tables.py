@@ -8,7 +8,7 @@ from sparseloom.schema import CAUSES
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from sparseloom.explanation import Explanation
+    from sparseloom.explanation import Explanation, OpStory
     from sparseloom.reproduce import Row, Section
     from sparseloom.studies.tables import Cell
     from sparseloom.studies.tables import Table as StudyTable
@@ -197,32 +197,48 @@ def mapped_table(document: Mapping[str, Any], top: int) -> "Table":
             op["name"],
             _cost(op["cost"], document["unit"]),
             f"{gap:.1%}",
-            f"{op['dataflow']} {op['nm']}".strip(),
+            " ".join(filter(None, (op["dataflow"], op["nm"], _width(op)))),
             " x ".join(map(str, op["tile"].values())) if op["tile"] else "",
             op["order"],
         )
     return table
 
 
+def _width(op: Mapping[str, Any]) -> str:
+    return f"{op['bits']}-bit" if "bits" in op else ""
+
+
 def explanation_table(explanation: "Explanation", top: int) -> "Table":
-    """Return the `top` operators with the most cycles: why, on which dataflow, what was lost."""
-    ops = sorted(explanation.ops, key=lambda op: -op.cycles)[:top]
-    columns = (
-        ("operator", "fold"),
-        ("cycles", "right"),
-        ("roof", "left"),
-        ("dataflows (cycles)", "fold"),
-        ("why", "fold"),
-    )
-    table = _table(f"busiest {len(ops)} of {len(explanation.ops)} operators", columns)
-    for op in ops:
-        roof = "" if op.of_roof is None else f"{op.of_roof:.0%} of {op.roof}"
-        flows = ", ".join(
-            f"{flow} {cycles:,}" if i else f"{flow} {op.setting}: {cycles:,}"
-            for i, (flow, cycles) in enumerate(op.rivals)
-        )
-        table.add_row(op.name, f"{op.cycles:,}", roof, flows, op.sentence)
+    """Return the `top` operators with the most cycles: why, on which dataflow, what was lost.
+
+    Operators of several layers that are equal in everything share a row.
+    """
+    from sparseloom.explanation import alike
+
+    groups = alike(explanation.ops)
+    chosen = sorted(groups, key=lambda group: -group.cycles)[:top]
+    shown = sum(group.members for group in chosen)
+    rivals = any(op.rivals for op in explanation.ops)
+    columns = [("operator", "fold"), ("cycles", "right"), ("roof", "left")]
+    columns += [("dataflows (cycles)", "fold")] if rivals else []
+    title = f"busiest {shown} of {len(explanation.ops)} operators"
+    table = _table(title, [*columns, ("why", "fold")])
+    for group in chosen:
+        op = group.story
+        times = f"{group.members} x " if group.members > 1 else ""
+        cells = [group.name, f"{times}{op.cycles:,}"]
+        cells += ["" if op.of_roof is None else f"{op.of_roof:.0%} of {op.roof}"]
+        cells += [_flows(op)] if rivals else []
+        table.add_row(*cells, op.sentence)
     return table
+
+
+def _flows(op: "OpStory") -> str:
+    """Return the cycles of an operator under every dataflow, the setting behind the best."""
+    return ", ".join(
+        f"{flow} {cycles:,}" if i else f"{flow} {op.setting}: {cycles:,}"
+        for i, (flow, cycles) in enumerate(op.rivals)
+    )
 
 
 def causes_lines(causes: Iterable[tuple[str, int, float]]) -> list[str]:

@@ -1,16 +1,19 @@
 """YAML files of the user: read safely and validated, every mistake one sentence with its line."""
 
 import difflib
+import json
 import re
+import reprlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import yaml
 
 from workloads.paths import absence
+from workloads.wanted import owner, wanted
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -18,6 +21,9 @@ if TYPE_CHECKING:
 __all__ = ["YamlFile", "among", "parse_yaml", "read_yaml"]
 
 Kind = TypeVar("Kind")
+
+MOST: Final = 1 << 50
+"""Largest number of a file: products of some stay within the 64 bits of counts."""
 
 _INT: Final = re.compile(r"[-+]?(0x[0-9a-fA-F]+|[0-9][0-9_]*)$")
 _FLOAT: Final = re.compile(
@@ -74,6 +80,11 @@ class YamlFile:
             key = key.rpartition(".")[0]
         return f"{self.name}, line {self.lines[key]}" if key else self.name
 
+    def blamed(self, message: str, key: str = "") -> str:
+        """Return the part of `key` that a message names first, `key` if it names none."""
+        parts = (f"{key}.{word}".removeprefix(".") for word in re.findall(r"\w+", message))
+        return next((part for part in parts if part in self.lines), key)
+
     def mapping(self, wanted: str) -> dict[str, Any]:
         """Return a copy of the content. Raises ValueError saying what is wanted if it is none."""
         if not isinstance(self.content, dict):
@@ -91,11 +102,22 @@ class YamlFile:
 
         validator: TypeAdapter[Kind] = _validator(kind)  # type: ignore[arg-type]  # types hash
         try:
-            return validator.validate_python(content)
+            built = validator.validate_python(content)
         except ValidationError as error:
             # A key that is misspelt is also missing: say what stands there first.
             problems = sorted(error.errors(), key=lambda problem: problem["type"] not in _UNKNOWN)
             raise ValueError(self._sentence(kind, problems[0])) from None
+        for path, value in _leaves(content):
+            # The validator takes truths for 0 and 1.
+            if isinstance(value, bool) and "true or false" not in wanted(kind, path):
+                raise ValueError(self._mistyped(path, value, wanted(kind, path)))
+            if isinstance(value, int | float) and not abs(value) <= MOST:
+                raise ValueError(self._mistyped(path, value, f"at most {MOST:,} in size"))
+        return built
+
+    def _mistyped(self, path: list[str | int], value: Any, words: str) -> str:
+        key = ".".join(map(str, path))
+        return f"{self.where(key)}: {key} is {_shown(value)}; it must be {words}"
 
     def _sentence(self, kind: Any, problem: Any) -> str:
         path = list(problem["loc"])
@@ -105,13 +127,13 @@ class YamlFile:
         where, message = self.where(key), problem["msg"].removeprefix("Value error, ")
         match problem["type"]:
             case unknown if unknown in _UNKNOWN:
-                known = (f.name for f in fields(_owner(kind, path[:-1])))
+                known = (f.name for f in fields(owner(kind, path[:-1])))
                 return f"{where}: unknown key {key!r}; {among(path[-1], known)}"
             case "missing" | "missing_argument":
                 return f"{where}: key {key!r} is missing"
             case "value_error":
-                return f"{where}: {message}"
-        return f"{where}: {key} is {problem['input']!r}: {message[:1].lower()}{message[1:]}"
+                return f"{self.where(self.blamed(message, key))}: {message}"
+        return self._mistyped(path, problem["input"], wanted(kind, path))
 
 
 @lru_cache
@@ -122,25 +144,30 @@ def _validator(kind: Any) -> "TypeAdapter[Any]":
     return TypeAdapter(kind)
 
 
-_UNKNOWN: Final = ("unexpected_keyword_argument", "extra_forbidden")
+_UNKNOWN: Final = ("unexpected_keyword_argument", "extra_forbidden", "invalid_key")
 _BRANCHES: Final = ("bool", "int", "float", "str")
 """A union names the branch it tried behind the key; that is no part of the file."""
 
 
-def _owner(kind: Any, path: list[str | int]) -> Any:
-    """Return the dataclass that `path` leads to; list indices and keys of mappings are passed."""
-    owner = kind
-    for part in path:
-        types = {f.name: f.type for f in fields(owner)}
-        owner = next(_dataclasses(types.get(str(part))), owner)
-    return owner
+def _leaves(content: Any, *path: str | int) -> Iterator[tuple[list[str | int], Any]]:
+    """Yield everything in plain content that has no parts, and where it stands."""
+    if isinstance(content, dict | list | tuple):
+        parts = content.items() if isinstance(content, dict) else enumerate(content)
+        for part, value in parts:
+            yield from _leaves(value, *path, part)
+    else:
+        yield list(path), content
 
 
-def _dataclasses(kind: Any) -> Iterator[Any]:
-    if is_dataclass(kind):
-        yield kind
-    for argument in get_args(kind):
-        yield from _dataclasses(argument)
+def _shown(value: Any) -> str:
+    """Return a value as a file has it, cut short if it is long.
+
+    >>> _shown(None), _shown("rows")
+    ('null', "'rows'")
+    """
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    return reprlib.repr(value)
 
 
 def _key_lines(node: yaml.Node | None, prefix: str = "") -> dict[str, int]:

@@ -17,7 +17,7 @@ from mapping.dsp.emit import SLOTS, Emitter, Layout, lines
 from mapping.dsp.model import Attention, Decoder, Embed, Linear, Node, Norm
 from mapping.dsp.offchip import OffChip
 from mapping.dsp.onchip import ACT_SHIFT, OnChip
-from mapping.dsp.places import Spot, place_nodes, rotary_size
+from mapping.dsp.places import Area, Spot, place_nodes, prompt_areas, rotary_size
 from mapping.dsp.prefill import Prefill
 from simulator.arch.dsp_chain import DspChain
 from simulator.dsp_isa import (
@@ -164,6 +164,8 @@ class CompiledModel:
     layout: Layout
     places: abc.Mapping[str, int]
     spots: abc.Mapping[str, Spot]
+    areas: abc.Mapping[str, Area]
+    area_lines: int
     _codes: dict[tuple[object, ...], Code] = field(default_factory=dict, repr=False)
     _programs: dict[tuple[str, int], Program] = field(default_factory=dict, repr=False)
 
@@ -177,6 +179,13 @@ class CompiledModel:
             for node in layer
             if isinstance(node, Linear)
         )
+        return (head + layers) * LINE_BYTES * self.arch.cores
+
+    @property
+    def weight_memory_bytes(self) -> int:
+        """Bytes set aside for weights in all cores: every layer gets what the widest takes."""
+        head = sum(self._lines(node, self.arch.head_bits) for node in self._head)
+        layers = len(self.decoder.layers) * self.layout.layer_lines
         return (head + layers) * LINE_BYTES * self.arch.cores
 
     @cached_property
@@ -274,6 +283,8 @@ class _Maker:
                 layer=layer,
                 tokens=self.length,
                 needed=self.needed,
+                rotary=rotary_size(model.decoder),
+                areas=model.areas,
             )
         if not model.arch.always_on_chip:
             return OffChip(
@@ -368,7 +379,8 @@ class _Maker:
         """Return the LD of the last token's row once the layers have stored it."""
         fields = {
             "buffer": Buffer.OUT,
-            "base": Base.ACTIVATIONS,
+            "base": Base.LAST_TOKENS,
+            "split": 1,
             "bytes": -(-node.width // self.model.arch.cores),
             "bank": self.model.spots[node.name].source,
             "shift": ACT_SHIFT,
@@ -395,10 +407,10 @@ def compile_model(decoder: Decoder, arch: DspChain) -> CompiledModel:
         )
     _check_buffers(decoder, arch)
     model = _laid_out(decoder, arch)
-    needed = model.weight_bytes + model.kv_bytes
+    needed = model.weight_memory_bytes + model.kv_bytes
     if needed > arch.hbm.capacity_bytes:
         raise ValueError(
-            f"{decoder.name}: weights take {model.weight_bytes} B and the KV cache "
+            f"{decoder.name}: weights take {model.weight_memory_bytes} B and the KV cache "
             f"{model.kv_bytes} B; the HBM holds {arch.hbm.capacity_bytes} B"
         )
     return model
@@ -452,10 +464,13 @@ def _laid_out(decoder: Decoder, arch: DspChain) -> CompiledModel:
                 places[node.name] += index * widest
     head = len(decoder.layers) * widest
     places |= {node.name: head for node in decoder.after if isinstance(node, Linear)}
+    areas, area_lines = prompt_areas(arch, decoder)
     return CompiledModel(
         decoder=decoder,
         arch=arch,
         layout=layout,
         places=places,
         spots=place_nodes(arch, decoder),
+        areas=areas,
+        area_lines=area_lines,
     )

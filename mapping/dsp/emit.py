@@ -268,16 +268,21 @@ class Emitter(ABC):
         tokens: int = 0,
         table: int = 0,
         placed: Placed = ({}, {}),
+        stride: int | None = None,
+        table_stride: int | None = None,
     ) -> Code:
         """Return LD and product of every part of a tile's reduction.
 
         The first product also waits for `first`, the emitting one for `last`, and gives tokens
         to `done`. `table` is the tile's line of the row table, `placed` where a product's operands
-        lie.
+        lie. In a loop the next tile is `stride` lines of memory and `table_stride` of the table
+        on: if not told, the tile that follows this one.
         """
         parts = split_groups(unit, self.groups(node.k), tile.passes)
         starts = [0, *accumulate(parts)]
-        stride = self.tile_lines(node)(tile)
+        stride = self.tile_lines(node)(tile) if stride is None else stride
+        if table_stride is None:
+            table_stride = unit.tile_columns // TABLE_ROWS
         code: list[Instruction] = []
         for index, part in enumerate(parts):
             values, indices = tile.bytes_of(part, self.bits)
@@ -294,7 +299,7 @@ class Emitter(ABC):
                     address=line + before,
                     strides={
                         "address": (self.layout.layer_lines, 0, 0, stride),
-                        "table": (0, 0, 0, unit.tile_columns // TABLE_ROWS),
+                        "table": (0, 0, 0, table_stride),
                     },
                     rows=tile.rows,
                     rows_8=tile.rows_8,
@@ -335,7 +340,7 @@ class Emitter(ABC):
         done_each: Waits = (),
         done_last: Waits = (),
         wait_each: Waits = (),
-        after: Callable[[bool], Code] = lambda last: (),
+        after: Callable[[At], Code] = lambda at: (),
         tokens: int = 0,
         queries: int = 1,
         placed: Callable[[At, int], Placed] = nowhere,
@@ -374,7 +379,7 @@ class Emitter(ABC):
                     )
                     for use in range(uses)
                 )
-            return (*code, *after(at.last))
+            return (*code, *after(at))
 
         return unrolled(runs, body)
 

@@ -1,4 +1,4 @@
-"""Quantised weights, and memory as a decode program expects it.
+"""Quantised weights, and memory as programs expect it.
 
 Rows of 16, 8, 4 and 2 of 16 kept weights follow each other in this order, so that results keep
 their places; a gated tile holds columns of the gate, then as many of the other projection.
@@ -6,14 +6,16 @@ their places; a gated tile holds columns of the gate, then as many of the other 
 
 import collections.abc as abc
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mapping.dsp.compile import CompiledModel
 from mapping.dsp.emit import lines
-from mapping.dsp.model import Linear
+from mapping.dsp.model import Embed, Linear
 from mapping.dsp.onchip import ACT_SHIFT, OnChip
+from mapping.dsp.prefill import Prefill
 from mapping.dsp.tiles import Tile, Unit, split_groups, tiles
 from simulator.arch.dequantiser import SCALE_BITS, SHIFT_BITS
 from simulator.arch.dsp_cells import CANDIDATES
@@ -22,11 +24,14 @@ from simulator.dsp_isa import LINE_BYTES, LINE_ELEMENTS, ROW_ENTRY, Base, Regist
 
 __all__ = [
     "Image",
+    "Prompt",
     "QuantisedRows",
     "Step",
     "arranged",
     "check_node",
+    "check_prompt",
     "memory_image",
+    "prompt_image",
     "quantise_rows",
 ]
 
@@ -70,8 +75,20 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Prompt:
+    """A prompt's operands: int8 with 4 fraction bits, cosines and sines with 7.
+
+    `tokens` [length, width]; `cosines` and `sines` [length, size].
+    """
+
+    tokens: NDArray[np.int8]
+    cosines: NDArray[np.int8]
+    sines: NDArray[np.int8]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Image:
-    """Memory uint8[bytes] before a step and its base registers; `logits` starts at a byte."""
+    """Memory uint8[bytes] before a run and its base registers; `logits` starts at a byte."""
 
     memory: Bytes
     registers: Registers
@@ -108,6 +125,65 @@ def check_node(arch: DspChain, node: Linear) -> None:
                 wrong = f"a reduction that fits half of mv_buffer, not {node.k}"
     if wrong:
         raise ValueError(f"{node.name}: a memory image needs {wrong}")
+
+
+def check_prompt(model: CompiledModel) -> None:
+    """Raise ValueError, naming what it lacks, unless a decoder's prompts have memory images.
+
+    They exist for heads of a line, tiles of tokens that MISC takes at once, all scores, and weights
+    whose portions of 16 rows fill lines: there MM finds its tiles.
+    """
+    arch, decoder = model.arch, model.decoder
+    unit = Unit.of(arch, matrix=True)
+    wrong: str | None = None
+    if not decoder.before:
+        wrong = "tokens' rows, not a decoder without"
+    elif arch.mm_tile_columns != CANDIDATES or arch.mm_tokens not in (4, 8, CANDIDATES):
+        wrong = (
+            f"tiles of {CANDIDATES} columns and 4, 8 or {CANDIDATES} tokens, not of "
+            f"{arch.mm_tile_columns} and {arch.mm_tokens}"
+        )
+    elif decoder.attention.size != LINE_BYTES:
+        wrong = f"heads of {LINE_BYTES}, not {decoder.attention.size}"
+    elif decoder.attention_percent != 100:
+        wrong = f"all scores, not {decoder.attention_percent} % of their blocks"
+    else:
+        for layer, node in decoder.linears:
+            if layer is None:
+                continue  # the head runs on one token
+            groups = node.k // CANDIDATES
+            for _, tile in tiles(unit, node.kept_rows):
+                if sum(tile.bytes_of(groups, arch.layer_bits(layer))) % LINE_BYTES:
+                    wrong = f"portions of 16 rows that fill lines, not those of {node.name}"
+                elif len(split_groups(unit, groups, tile.passes)) > 1:
+                    wrong = f"a reduction that fits half of weight_buffer, not {node.k}"
+        held = arch.out_buffer.capacity_bytes // (2 * LINE_ELEMENTS)
+        taken = out_lines(model)
+        if taken > held:
+            wrong = f"{taken} lines of the out_buffer, which has {held}"
+    if wrong:
+        raise ValueError(f"{decoder.name}: an image of a prompt needs {wrong}")
+
+
+def out_lines(model: CompiledModel) -> int:
+    """Return the lines of the out buffer that prompts need: a node's, and a row of zeros.
+
+    Decode steps have to leave the zeros alone too: their logits come last.
+    """
+    decoder, head = model.decoder, _head(model)
+    tile = model.arch.mv_tile_columns
+    steps = model.spots[head.name].results + lines(-(-head.n // tile) * tile)
+    emitter = Prefill(
+        arch=model.arch, layout=model.layout, bits=8, tokens=model.arch.mm_tokens, needed=()
+    )
+    nodes = [*decoder.before, *(node for layer in decoder.layers for node in layer)]
+    width = max(node.width for node in nodes if isinstance(node, Embed))
+    return max(steps, *map(emitter.out_lines, nodes)) + lines(width)
+
+
+def _head(model: CompiledModel) -> Linear:
+    """Return the projection that makes logits."""
+    return next(node for node in model.decoder.after if isinstance(node, Linear))
 
 
 def arranged(node: Linear, weights: abc.Mapping[str, Floats], tile_columns: int) -> Floats:
@@ -165,24 +241,28 @@ def _packed(numbers: Ints, bits: int) -> Bytes:
 
 
 def _tile_bytes(rows: QuantisedRows, start: int, tile: Tile) -> Bytes:
-    """Return a tile's codes, chain after chain, and the indices of the chains that have some."""
-    codes: list[Ints] = []
-    indices: list[Ints] = []
-    chosen = slice(start, start + tile.rows)
-    kept = rows.kept[chosen]
-    for n in sorted(set(kept.tolist()), reverse=True):
-        weight = rows.codes[:, chosen][:, kept == n]
-        groups = weight.reshape(-1, CANDIDATES, weight.shape[1]).transpose(2, 0, 1)
-        # Dense rows have no indices: theirs stay in place.
-        order = np.argsort((groups == 0) & (n < CANDIDATES), axis=2, kind="stable")[..., :n]
-        found = np.take_along_axis(groups, order, axis=2)
-        for target, each in ((codes, found), (indices, order)):
-            chains = each.reshape(-1, CANDIDATES // n, each.shape[1], n).transpose(0, 2, 1, 3)
-            if target is codes or n < CANDIDATES:
-                target.append(chains.astype(np.int64).ravel())
-    parts = [_packed(np.concatenate(codes), rows.bits)]
-    parts += [_packed(np.concatenate(indices), INDEX_BITS)] if indices else []
-    return np.concatenate(parts)
+    """Return a tile's portions of 16 rows: codes, chain after chain, then indices if there are."""
+    return np.concatenate(
+        [_portion(rows, slice(at, at + CANDIDATES)) for at in range(start, start + tile.rows, 16)]
+    )
+
+
+def _portion(rows: QuantisedRows, chosen: slice) -> Bytes:
+    """Return 16 rows of one N: a chain's codes of a group after those of the group before."""
+    n = int(rows.kept[chosen.start])
+    groups = rows.codes[:, chosen].reshape(-1, CANDIDATES, CANDIDATES).transpose(2, 0, 1)
+    # Dense rows have no indices: theirs stay in place.
+    order = np.argsort((groups == 0) & (n < CANDIDATES), axis=2, kind="stable")[..., :n]
+    found = np.take_along_axis(groups, order, axis=2)
+    packed = [_packed(_in_chains(found, n), rows.bits)]
+    packed += [_packed(_in_chains(order, n), INDEX_BITS)] if n < CANDIDATES else []
+    return np.concatenate(packed)
+
+
+def _in_chains(each: NDArray[Any], n: int) -> Ints:
+    """Return [rows, groups, n] chain after chain, each group after group."""
+    chains = each.reshape(-1, CANDIDATES // n, each.shape[1], n).transpose(0, 2, 1, 3)
+    return chains.astype(np.int64).ravel()
 
 
 def _entries(rows: QuantisedRows) -> Bytes:
@@ -196,46 +276,111 @@ def _put(memory: Bytes, line: int, content: Bytes) -> None:
     memory[line * LINE_BYTES :][: content.size] = content
 
 
-def memory_image(model: CompiledModel, rows: abc.Mapping[str, QuantisedRows], step: Step) -> Image:
+def memory_image(
+    model: CompiledModel,
+    rows: abc.Mapping[str, QuantisedRows],
+    step: Step,
+    memory: Bytes | None = None,
+) -> Image:
     """Return memory before the decode step of a token behind `past` others.
 
-    `rows` has every projection, by its node's name. Raises ValueError where `check_node` does.
+    `rows` has every projection, by its node's name. `memory` is what an earlier run left, keys and
+    values of past tokens with it: then only the token is put there. Raises ValueError where
+    `check_node` does.
     """
-    arch, layout = model.arch, model.layout
-    kv = max(_end(model, node, rows[node.name].bits) for _, node in model.decoder.linears)
-    acts = kv + layout.kv_layer_lines * len(model.decoder.layers)
-    logits = acts + lines(step.token.size)
-    width = max(node.results for node in model.decoder.after if isinstance(node, Linear))
-    positions = logits + lines(width)
-    memory = np.zeros((positions + lines(2 * step.cosines.size)) * LINE_BYTES, np.uint8)
-    for _, node in model.decoder.linears:
-        check_node(arch, node)
-        _put_rows(memory, model, node, rows[node.name])
+    layout, at = model.layout, _Lines.of(model)
     past, size = step.keys.shape[2:]
-    for role, held in (("k", step.keys), ("v", step.values)):
-        first = kv + layout.kv_layer_lines // 2 * (role == "v")
-        for layer, head in np.ndindex(*held.shape[:2]):
+    held = _with_weights(model, rows) if memory is None else memory.copy()
+    for role, kept in (("k", step.keys), ("v", step.values)):
+        first = at.kv + layout.kv_layer_lines // 2 * (role == "v")
+        for layer, head in np.ndindex(*kept.shape[:2] if memory is None else (0, 0)):
             line = first + layer * layout.kv_layer_lines + head * layout.kv_head_lines
-            _put(memory, line, held[layer, head].view(np.uint8).ravel())
-    _put(memory, acts, step.token.view(np.uint8))
-    _put(memory, positions, np.concatenate([step.cosines, step.sines]).view(np.uint8))
-    bases = {
-        Base.KV: kv,
-        Base.NEW_TOKEN: kv + past * size // LINE_BYTES,
-        Base.ACTIVATIONS: acts,
-        Base.POSITION: positions,
-    }
+            _put(held, line, kept[layer, head].view(np.uint8).ravel())
+    _put(held, at.acts, step.token.view(np.uint8))
+    _put(held, at.positions, np.concatenate([step.cosines, step.sines]).view(np.uint8))
+    bases = {**at.bases, Base.NEW_TOKEN: at.kv + past * size // LINE_BYTES}
     registers = Registers(bases=bases, length=past + 1)
-    return Image(memory=memory, registers=registers, logits=logits * LINE_BYTES)
+    return Image(memory=held, registers=registers, logits=at.logits * LINE_BYTES)
+
+
+def prompt_image(
+    model: CompiledModel, rows: abc.Mapping[str, QuantisedRows], prompt: Prompt
+) -> Image:
+    """Return memory before the prefill of a prompt, and an empty cache.
+
+    Raises ValueError where `check_node` and `check_prompt` do.
+    """
+    check_prompt(model)
+    at, arch = _Lines.of(model), model.arch
+    memory = _with_weights(model, rows)
+    length, width = prompt.tokens.shape
+    tokens = _in_blocks(prompt.tokens, arch.mm_tokens)
+    first = at.acts + model.areas[model.decoder.before[0].name].results
+    _put(memory, first, tokens.view(np.uint8).ravel())
+    turns = [_in_blocks(each, arch.mm_tokens) for each in (prompt.cosines, prompt.sines)]
+    _put(memory, at.positions, np.stack(turns, axis=2).view(np.uint8).ravel())
+    last = first + (length - 1) // arch.mm_tokens * lines(width * arch.mm_tokens)
+    registers = Registers(bases={**at.bases, Base.LAST_TOKENS: last}, length=length)
+    return Image(memory=memory, registers=registers, logits=at.logits * LINE_BYTES)
+
+
+def _in_blocks(rows: NDArray[np.int8], tokens: int) -> NDArray[np.int8]:
+    """Return int8[tokens, elements] as [tiles, groups, tokens of a tile, 16], zeros behind."""
+    padded = np.pad(rows, ((0, -len(rows) % tokens), (0, 0)))
+    return padded.reshape(-1, tokens, rows.shape[1] // CANDIDATES, CANDIDATES).swapaxes(1, 2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Lines:
+    """Where memory's parts start: the cache, activations, logits, and cosines and sines."""
+
+    kv: int
+    acts: int
+    logits: int
+    positions: int
+    end: int
+
+    @staticmethod
+    def of(model: CompiledModel) -> "_Lines":
+        """Return those of a model."""
+        decoder = model.decoder
+        kv = max(
+            model.places[node.name] + _size(model, layer, node) for layer, node in decoder.linears
+        )
+        acts = kv + model.layout.kv_layer_lines * len(decoder.layers)
+        positions = acts + model.area_lines
+        size = decoder.attention.size * 2 * model.arch.kv_capacity_tokens
+        return _Lines(
+            kv=kv,
+            acts=acts,
+            logits=acts + lines(_head(model).k),
+            positions=positions,
+            end=positions + lines(size),
+        )
+
+    @property
+    def bases(self) -> dict[Base, int]:
+        """The base registers that all programs share."""
+        return {Base.KV: self.kv, Base.ACTIVATIONS: self.acts, Base.POSITION: self.positions}
+
+
+def _with_weights(model: CompiledModel, rows: abc.Mapping[str, QuantisedRows]) -> Bytes:
+    """Return memory with all projections and nothing else."""
+    memory = np.zeros(_Lines.of(model).end * LINE_BYTES, np.uint8)
+    for _, node in model.decoder.linears:
+        check_node(model.arch, node)
+        _put_rows(memory, model, node, rows[node.name])
+    return memory
+
+
+def _size(model: CompiledModel, layer: int | None, node: Linear) -> int:
+    """Return the lines of a projection's weights and table."""
+    bits = model.arch.head_bits if layer is None else model.arch.layer_bits(layer)
+    return _emitter(model, bits).node_lines(node)
 
 
 def _emitter(model: CompiledModel, bits: int) -> OnChip:
     return OnChip(arch=model.arch, layout=model.layout, bits=bits, kv=1)
-
-
-def _end(model: CompiledModel, node: Linear, bits: int) -> int:
-    """Return the line behind a projection's weights and table."""
-    return model.places[node.name] + _emitter(model, bits).node_lines(node)
 
 
 def _put_rows(memory: Bytes, model: CompiledModel, node: Linear, rows: QuantisedRows) -> None:

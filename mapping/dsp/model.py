@@ -9,13 +9,15 @@ import collections.abc as abc
 import re
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simulator.arch.dsp_cells import KEPT
-from simulator.arch.dsp_chain import DspChain
+from simulator.arch.dsp_chain import Compression, DspChain
+from simulator.arch.load import PRESETS, load_arch, read_arch_file
 from simulator.dsp_isa.layout import MiscOp
 from workloads.canonical import Spec
 from workloads.graph import Gemm, Op, OpKind, TensorSpec, WorkloadGraph
@@ -28,6 +30,7 @@ __all__ = [
     "Linear",
     "Node",
     "Norm",
+    "compression_name",
     "decoder_of",
     "kept_rows",
     "masked_rows",
@@ -187,11 +190,19 @@ def masked_rows(mask: NDArray[np.bool_]) -> dict[int, int]:
     return {KEPT[i]: int(n) for i, n in zip(kept[::-1], rows[::-1], strict=True)}
 
 
+@lru_cache
+def compression_name(compression: Compression) -> str:
+    """Return what to call a compression: published is what a preset, all with sources, has."""
+    chains = (load_arch(n) for n in PRESETS if read_arch_file(n).machine == "dsp_chain")
+    known = any(isinstance(c, DspChain) and c.compression == compression for c in chains)
+    return "published compression" if known else "machine's own compression"
+
+
 def published(arch: DspChain, graph: WorkloadGraph) -> tuple[WorkloadGraph, int, tuple[str, ...]]:
-    """Return `graph` compressed as the machine's published run, its attention share and a note.
+    """Return `graph` compressed as the machine has it, its attention share and a note.
 
     Graphs of another model and graphs with a sparsity of their own stay as they are, at 100 %.
-    Weights that are known stay as they are too; attention is then the published run's.
+    Weights that are known stay as they are too; attention is then the machine's.
     """
     chosen = arch.compression
     weights = {op.inputs[1] for op in graph.gemm_ops if graph.tensors[op.inputs[1]].parameter}
@@ -210,7 +221,8 @@ def published(arch: DspChain, graph: WorkloadGraph) -> tuple[WorkloadGraph, int,
         "(16:16 and 8:16 rows), "
     )
     note = (
-        f"Published compression of {chosen.model}: {sparse if known else ''}prefill attention "
+        f"{compression_name(chosen).capitalize()} of {chosen.model}: "
+        f"{sparse if known else ''}prefill attention "
         f"{chosen.attention_percent} % of its causal blocks of {chosen.attention_block} tokens"
     )
     return replace(graph, tensors=tensors), chosen.attention_percent, (note,)

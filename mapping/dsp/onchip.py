@@ -199,9 +199,8 @@ class OnChip(Emitter):
             terms = [(spot.work + vector_lines(self.rows_of(node)) * i, width) for i in range(2)]
             if op is MiscOp.ADD:
                 return {"a": terms[0], "b": terms[1], "out": whole}, {}
-            turn = (self.groups(self.rotary) // 2).bit_length() if index else 0
             table = spot.stream + index * vector_lines(self.rotary)
-            return {"a": whole, "out": terms[index]}, {"repeat": 1, "b": table, "turn": turn}
+            return {"a": whole, "out": terms[index]}, {"repeat": 1, "b": table, "turn": index}
         if op is MiscOp.ADD:
             return {"a": whole, "b": (spot.stream, width), "out": (spot.stream, width)}, {}
         if op is MiscOp.MUL:

@@ -4,7 +4,9 @@ Lines of the out buffer hold LINE_ELEMENTS int16, lines of the row table the ent
 output rows. Nothing is placed twice in a layer: a unit that runs ahead never meets data in use.
 """
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Final
 
 from mapping.dsp.model import Attention, Decoder, Embed, Linear, Node, Norm
@@ -13,7 +15,16 @@ from simulator.arch.dsp_chain import DspChain
 from simulator.dsp_isa import LINE_ELEMENTS, TABLE_ROWS, MiscOp
 from workloads.canonical import Spec
 
-__all__ = ["ROTARY", "Spot", "place_nodes", "rotary_size", "score_lines", "vector_lines"]
+__all__ = [
+    "ROTARY",
+    "Area",
+    "Spot",
+    "place_nodes",
+    "prompt_areas",
+    "rotary_size",
+    "score_lines",
+    "vector_lines",
+]
 
 ROTARY: Final = (MiscOp.MUL, MiscOp.MUL, MiscOp.ADD)
 """A rotary embedding: times cosine, the turned head times sine, and their sum."""
@@ -52,6 +63,68 @@ def score_lines(arch: DspChain) -> tuple[int, int]:
     """Return the lines of a query's scores, whole tiles, and of its shares."""
     held, tile = arch.kv_capacity_tokens, arch.mv_tile_columns
     return vector_lines(-(-held // tile) * tile), vector_lines(held)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Area(Spec):
+    """Lines of memory, from those of activations on, where a node of a prompt has its tokens.
+
+    `source` is its input and `results` what it leaves, keys and values apart; `stream` the
+    residual, or attention's shares of a tile of tokens.
+    """
+
+    source: int = 0
+    results: int = 0
+    stream: int = 0
+
+
+def prompt_areas(arch: DspChain, decoder: Decoder) -> tuple[dict[str, Area], int]:
+    """Return the areas of every node by its name, and the line behind all.
+
+    They follow the token and the logits of a decode step; all layers share them. An area holds as
+    many tokens as the cache, that of shares a tile of tokens.
+    """
+    nodes = [node for layer in decoder.layers for node in layer]
+    head = next(node for node in decoder.after if isinstance(node, Linear))
+    linears = [node for node in nodes if isinstance(node, Linear)]
+    sizes = {
+        "logits": head.results,
+        "shares": arch.mm_tokens * arch.kv_capacity_tokens,
+        "stream": head.k * arch.kv_capacity_tokens,
+        "normed": head.k * arch.kv_capacity_tokens,
+        "context": decoder.attention.heads * decoder.attention.size * arch.kv_capacity_tokens,
+    }
+    for role in ("q", "wide"):
+        widest = max((node.results for node in linears if node.role == role), default=0)
+        sizes[role] = widest * arch.kv_capacity_tokens
+    *places, end = _starts(head.k, sizes.values())
+    starts = dict(zip(sizes, places, strict=True))
+    found = {node.name: Area(results=starts["stream"]) for node in decoder.before}
+    for layer in decoder.layers:
+        vector = starts["normed"]
+        for node in layer:
+            found[node.name] = _area(node, vector, starts)
+            if not isinstance(node, Linear) or node.role == "wide":
+                vector = found[node.name].results
+    return found, end
+
+
+def _starts(elements: int, sizes: Iterable[int]) -> list[int]:
+    """Return the lines where vectors of `sizes` start behind another, and the line behind all."""
+    return list(accumulate(map(vector_lines, sizes), initial=vector_lines(elements)))
+
+
+def _area(node: Node, vector: int, starts: Mapping[str, int]) -> Area:
+    """Return the area of a node of a layer that follows `vector`."""
+    match node:
+        case Attention():
+            return Area(source=starts["q"], results=starts["context"], stream=starts["shares"])
+        case Linear():
+            added = node.then == (MiscOp.ADD,)
+            results = starts["stream"] if added else starts.get(node.role, 0)
+            return Area(source=vector, results=results, stream=starts["stream"])
+        case _:
+            return Area(source=starts["stream"], results=starts["normed"])
 
 
 class _Placer:

@@ -1,5 +1,6 @@
 """Placement files: YAML (built in or the user's) becomes a problem on a device."""
 
+import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
@@ -17,6 +18,9 @@ from workloads.yaml_file import YamlFile, among, read_yaml
 __all__ = ["SPECS", "load_problem", "summary"]
 
 _FOLDER: Final = Path(__file__).parent / "specs"
+MOST_UNITS: Final = 10_000
+"""Units of one entry."""
+
 SPECS: Final = tuple(sorted(path.stem for path in _FOLDER.glob("*.yaml")))
 """Names of the built-in placement files."""
 
@@ -39,8 +43,11 @@ class UnitEntry(Spec):
     def __post_init__(self) -> None:
         if self.count is not None and self.grid is not None:
             raise ValueError(f"Unit {self.name!r} has a count or a grid, not both")
-        if min(self.count or 1, *(self.grid or (1, 1))) < 1:
-            raise ValueError(f"Unit {self.name!r}: count and grid must be at least 1")
+        sides = (1 if self.count is None else self.count, *(self.grid or (1, 1)))
+        if min(sides) < 1 or math.prod(sides) > MOST_UNITS:
+            raise ValueError(
+                f"Unit {self.name!r}: count and grid must be 1 to {MOST_UNITS:,} units"
+            )
 
     def names(self) -> Iterator[str]:
         """Return the names of the units."""

@@ -5,8 +5,10 @@ model counts, or with random pauses on every channel.
 """
 
 import ctypes
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from string import Template
 
@@ -20,10 +22,10 @@ from rtl.dsp_machine import DspTop, shapes
 from rtl.dsp_machine.program import check_program
 from rtl.dsp_machine.shapes import MODULES, Setting
 from simulator.arch.dsp_chain import DspChain
-from simulator.dsp_isa import Registers, decode
+from simulator.dsp_isa import Instruction, Registers, decode, execute
 from simulator.dsp_isa.layout import Module
 
-__all__ = ["DspModel", "DspOutcome", "build_dsp", "core_settings"]
+__all__ = ["DspModel", "DspOutcome", "build_dsp", "check_shared_chains", "core_settings"]
 
 CHAIN_NAME, LANE_NAME = "dsp_vpu", "dsp_lane"
 
@@ -218,7 +220,9 @@ class DspModel:
         RuntimeError if the machine leaves its memory, breaks AXI4's handshakes or is not done
         after `limit` cycles.
         """
-        check_program(self.arch, decode(words))
+        program = decode(words)
+        check_program(self.arch, program)
+        check_shared_chains(self.arch, program, tokens or {})
         settings = np.array(core_settings(registers, tokens or {}, words.size), np.uint32)
         after, code = memory.copy(), words.astype("<u4").view(np.uint8).copy()
         busy, seen = np.zeros(3 * len(MODULES), np.uint64), np.zeros(4, np.uint64)
@@ -255,6 +259,30 @@ class DspModel:
             cycles=int(cycles),
             busy=dict(zip(MODULES, busy[: len(MODULES)].tolist(), strict=True)),
         )
+
+
+def check_shared_chains(
+    arch: DspChain, program: Sequence[Instruction], tokens: Mapping[str, int]
+) -> None:
+    """Raise ValueError if a program has an MM and an MV at work in the same cycle: one must wait.
+
+    One that deadlocks is left to the machine.
+    """
+    spans: list[tuple[int, int, int]] = []
+
+    def note(number: int, start: int, end: int) -> None:
+        if program[number].module in (Module.MM, Module.MV):
+            spans.append((start, end, number))
+
+    if {Module.MM, Module.MV} <= {item.module for item in program}:
+        with suppress(ValueError):
+            execute(arch, program, tokens, on_run=note)
+    for (_, end, first), (start, _, second) in pairwise(sorted(spans)):
+        if start < end:
+            raise ValueError(
+                f"The RTL machine runs no {program[second].module} beside an "
+                f"{program[first].module} on the same chains ({first} and {second})"
+            )
 
 
 def core_settings(

@@ -37,14 +37,16 @@ class SpecialPoint:
 
     def __str__(self) -> str:
         """Return one line for a report."""
-        jobs = "; ".join(f"{job.op.name} {job.rows} rows of {job.length}" for job in self.jobs)
+        jobs = "; ".join(
+            f"{job.op.name} {job.rows} rows of {job.first or job.length}" for job in self.jobs
+        )
         return f"{jobs}; {delay_cycles(self.stalls)} cycles of delay"
 
 
 def _job_word(job: SpecialJob) -> int:
-    names = ("length", "beats", "tail", "rows", "floor")
-    settings = {name: getattr(job, name) for name in names}
-    return setting_word(special_job(job.params), settings | {"op": int(job.op)})
+    settings = {name: getattr(job, name) for name in ("beats", "rows", "floor")}
+    length = {"length": job.first or job.length, "grows": int(job.first > 0)}
+    return setting_word(special_job(job.params), settings | length | {"op": int(job.op)})
 
 
 def special_stimulus(point: SpecialPoint) -> Stimulus:
@@ -81,13 +83,17 @@ def _numbers(rng: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.int
 def _random_job(params: SpecialParams, rng: np.random.Generator) -> SpecialJob:
     most = params.lanes * MOST_BEATS
     length = int(rng.choice([1, params.lanes, int(rng.integers(1, most, endpoint=True))]))
-    rows = max(MOST_BEATS // -(-length // params.lanes), 1)
+    most_rows = max(MOST_BEATS // -(-length // params.lanes), 1)
+    rows = int(rng.integers(1, min(most_rows, 6), endpoint=True))
+    op = SpecialOp(int(rng.integers(len(SpecialOp))))
+    grows = op is SpecialOp.SOFTMAX and rows <= length and rng.random() < 0.5
     return SpecialJob(
         params=params,
-        op=SpecialOp(int(rng.integers(len(SpecialOp)))),
+        op=op,
         length=length,
-        rows=int(rng.integers(1, min(rows, 6), endpoint=True)),
+        rows=rows,
         epsilon=int(rng.choice([0, 1, 7, 65535])),
+        first=int(rng.integers(1, length - rows + 1, endpoint=True)) if grows else 0,
     )
 
 

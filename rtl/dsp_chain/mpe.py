@@ -10,7 +10,7 @@ from rtl.dsp_chain.chain import Vpu
 from rtl.dsp_chain.controller import Controller
 from rtl.float.pipeline import delayed
 from rtl.streams import Enable, beats, carried, count, enable, job_events, offer
-from rtl.unit import Unit, add_part, structured
+from rtl.unit import Unit, add_part, structured, tree_sum
 from simulator.arch.dsp_cells import TOKENS, MpeParams
 
 __all__ = ["Accumulators", "Mpe", "Mpu"]
@@ -161,6 +161,6 @@ class Mpe(Unit):
             **passed,
             "mac_full": Mux(passed["side_beats"], used, 0),
             "mac_gated": Mux(passed["side_beats"], self.params.peak_macs_per_cycle - used, 0),
-            "out_lanes": Mux(passed["out_beats"], sum(self.out.payload.valid), 0),
+            "out_lanes": Mux(passed["out_beats"], tree_sum(list(self.out.payload.valid)), 0),
         }
         count(m, self.counters, events)

@@ -217,7 +217,8 @@ class Special(Unit):
     """Softmax, LayerNorm, RMSNorm, SiLU, sums and products of rows, `lanes` elements a slot.
 
     Softmax and norms take every row twice, with `SpecialParams.turn` slots between, in which
-    nothing is taken. It moves in slots, all of it or none.
+    nothing is taken. Rows of a job that `grows` have one element more than the row before. It moves
+    in slots, all of it or none.
 
     Latency: a job accepted in one cycle has its slot 0 offered in the next; a beat's results are
     offered `SpecialParams.latency` slots after it. Throughput: one beat a slot, rows and jobs
@@ -257,7 +258,7 @@ class Special(Unit):
         limit = Mux(turning, self.params.turn, settings.beats)
         beats_end, ends = Signal(name="beats_end"), Signal(name="ends")
         row_ends = beats_end & (reading == Reading.RESULT)
-        full = settings.beats != beat + 1
+        length = settings.length + Mux(settings.grows, row, 0)
         m.d.comb += [
             beats_end.eq(beat + 1 == limit),
             ends.eq(self._running & advance & row_ends & (row + 1 == settings.rows)),
@@ -267,7 +268,7 @@ class Special(Unit):
             control.last.eq(gathers & beats_end),
         ]
         for lane in range(self.params.lanes):
-            m.d.comb += control.valid[lane].eq(full | (lane < settings.tail))
+            m.d.comb += control.valid[lane].eq(beat * self.params.lanes + lane < length)
         with m.If(self._running & advance):
             m.d.sync += [beat.eq(Mux(beats_end, 0, beat + 1)), row.eq(row + row_ends)]
             with m.If(beats_end):

@@ -79,7 +79,7 @@ def special_job(params: SpecialParams) -> data.StructLayout:
             "op": Op,
             "length": range(MAX_LENGTH + 1),
             "beats": range(MAX_LENGTH + 1),
-            "tail": range(params.lanes + 1),
+            "grows": 1,
             "rows": unsigned(LENGTH_BITS),
             "floor": unsigned(48),
         }

@@ -19,7 +19,7 @@ from simulator.arch.dsp_chain import INDEX_BITS, DspChain
 from simulator.dsp_isa.layout import Buffer
 from simulator.dsp_isa.layout import Module as Unit_
 
-__all__ = ["ChainWalk", "Loader", "Receiver", "WeightLoad", "rows_kept"]
+__all__ = ["ChainWalk", "Loader", "Receiver", "Sections", "WeightLoad", "rows_kept"]
 
 
 def rows_kept(tile: Any, row: Value) -> tuple[Value, Value]:
@@ -35,12 +35,17 @@ def rows_kept(tile: Any, row: Value) -> tuple[Value, Value]:
     return step, end
 
 
+def weights_of(item: Any) -> Value:
+    """Tell whether a load fills a half buffer of MV or of MM."""
+    return (item.buffer == Buffer.MATRIX) | (item.buffer == Buffer.WEIGHT)
+
+
 class ChainWalk(Unit):
     """Walks the chains of a tile as memory has them: group after group, chain after chain.
 
-    `at` is the word of the matrix buffer, `chain` the chain, `last` the tile's last group. Every N
-    begins a pass of its own. `begin` starts at the first row, or with `sparse` at the first that
-    keeps fewer than 16.
+    `at` is the word of the half buffer, `chain` the chain and `row` the first of its rows, `last`
+    the tile's last group. Every N begins a word of its own. `begin` starts at the first row, or
+    with `sparse` at the first that keeps fewer than 16.
     """
 
     def __init__(self, arch: DspChain) -> None:
@@ -51,10 +56,10 @@ class ChainWalk(Unit):
                 "sparse": In(1),
                 "tile": In(shapes.tile()),
                 "groups": In(shapes.GROUP_BITS),
-                "half": In(1),
                 "advance": In(1),
-                "at": Out(range(2 * shapes.half_words(arch))),
+                "at": Out(range(shapes.half_words(arch))),
                 "chain": Out(range(arch.mv_columns)),
+                "row": Out(shapes.ROW_BITS),
                 "last": Out(1),
             }
         )
@@ -62,13 +67,9 @@ class ChainWalk(Unit):
     def elaborate(self, platform: object) -> Module:
         """Build the walk."""
         m = Module()
-        chains, half = self.arch.mv_columns, shapes.half_words(self.arch)
+        chains, row = self.arch.mv_columns, self.row
         tile, groups = structured(shapes.tile(), "walked"), Signal(shapes.GROUP_BITS)
-        row, group, base = (
-            Signal(shapes.ROW_BITS),
-            Signal(shapes.GROUP_BITS),
-            Signal.like(self.at, name="base"),
-        )
+        group, base = Signal(shapes.GROUP_BITS), Signal.like(self.at, name="base")
         step, end = rows_kept(tile, row)
         following = Signal(shapes.ROW_BITS)
         wraps, pass_ends = Signal(), Signal()
@@ -83,14 +84,54 @@ class ChainWalk(Unit):
         with m.If(self.begin):
             m.d.sync += [tile.eq(self.tile), groups.eq(self.groups), group.eq(0), self.chain.eq(0)]
             m.d.sync += row.eq(Mux(self.sparse, self.tile.end_16, 0))
-            skipped = Mux(self.sparse, (dense_passes * self.groups)[: len(self.at)], 0)
-            m.d.sync += base.eq(Mux(self.half, half, 0) + skipped)
+            m.d.sync += base.eq(Mux(self.sparse, dense_passes * self.groups, 0))
         with m.Elif(self.advance):
             m.d.sync += group.eq(Mux(wraps, 0, group + 1))
             with m.If(wraps):
                 m.d.sync += [row.eq(following), self.chain.eq(Mux(pass_ends, 0, self.chain + 1))]
                 with m.If(pass_ends):
                     m.d.sync += base.eq(base + groups)
+        return m
+
+
+class Sections(Unit):
+    """Tells codes from indices: of 16 rows of one N the codes, then the indices if it is not 16.
+
+    `indexing` says what a tile's beat is, `last` that it is the last one of its codes. Moves on
+    with `advance`, and starts anew behind the tile's `end`.
+    """
+
+    def __init__(self, arch: DspChain) -> None:
+        self.arch = arch
+        super().__init__(
+            {
+                "item": In(shapes.load()),
+                "advance": In(1),
+                "end": In(1),
+                "indexing": Out(1),
+                "last": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        """Build the walk."""
+        m = Module()
+        item, bits = self.item, machine_shapes.beat_bits(self.arch)
+        row, beat = Signal(shapes.ROW_BITS), Signal(shapes.COUNT_BITS)
+        step, _ = rows_kept(item.tile, row)
+        each = CANDIDATES * CANDIDATES // bits
+        size = Mux(self.indexing, INDEX_BITS, item.bits) * item.groups * each >> step
+        ends = beat + 1 == size
+        whole = ends & (self.indexing | (step == 0))
+        m.d.comb += self.last.eq(ends & ~self.indexing & (row + CANDIDATES == item.tile.end_2))
+        with m.If(self.end):
+            m.d.sync += [row.eq(0), beat.eq(0), self.indexing.eq(0)]
+        with m.Elif(self.advance):
+            m.d.sync += beat.eq(Mux(ends, 0, beat + 1))
+            with m.If(ends):
+                m.d.sync += self.indexing.eq(~whole)
+            with m.If(whole):
+                m.d.sync += row.eq(row + CANDIDATES)
         return m
 
 
@@ -205,6 +246,7 @@ class WeightLoad(Unit):
         outward = self._waiting(m, "outward", accepted, item.as_value())
         m.submodules.walk = walk = ChainWalk(self.arch)
         walks, there = Signal(), structured(shapes.load(), "leaving")
+        there_now = structured(shapes.load(), "walked_load")
         ends = unit.out.valid & walk.last
         m.d.comb += [
             there.as_value().eq(outward.r_data),
@@ -212,14 +254,15 @@ class WeightLoad(Unit):
             outward.r_en.eq(walk.begin),
             walk.tile.eq(there.tile),
             walk.groups.eq(there.groups),
-            walk.half.eq(there.half),
             walk.advance.eq(unit.out.valid),
             unit.out.ready.eq(1),
             self.write.at.eq(walk.at),
+            self.write.half.eq(there_now.half),
+            self.write.streams.eq(there_now.streams),
             self.write.weights.eq(Cat([unit.out.payload.as_value()] * self.arch.mv_columns)),
         ]
         with m.If(walk.begin):
-            m.d.sync += walks.eq(1)
+            m.d.sync += [walks.eq(1), there_now.eq(there)]
         with m.Elif(ends):
             m.d.sync += walks.eq(0)
         for chain in range(self.arch.mv_columns):
@@ -248,6 +291,7 @@ class Receiver(Unit):
                 "out": Out(shapes.out_write(arch)),
                 "table_at": Out(shapes.LINES_BITS),
                 "table_enable": Out(16),
+                "act": Out(shapes.act_write(arch)),
                 "weights": Out(shapes.weight_write(arch)),
                 "raw": Out(shapes.weight_write(arch)),
                 "indices": Out(shapes.index_write(arch)),
@@ -275,10 +319,18 @@ class Receiver(Unit):
         with m.If(self.valid):
             m.d.sync += beat.eq(Mux(last, 0, beat + 1))
         self._tokens(m, queue, item, last)
+        m.submodules.sections = sections = Sections(self.arch)
+        mine = self.valid & weights_of(item)
+        m.d.comb += [
+            sections.item.eq(item),
+            sections.advance.eq(mine & (item.bits != 0)),
+            sections.end.eq(last),
+        ]
         self._results(m, item, beat)
-        self._codes(m, item, beat)
-        self._indices(m, item, beat)
-        self._raw(m, item, last)
+        self._activations(m, item, beat)
+        self._codes(m, mine, item, sections)
+        self._indices(m, mine, item, beat, sections)
+        self._raw(m, mine, item, last)
         return m
 
     def _is(self, item: Any, buffer: Buffer) -> Value:
@@ -313,15 +365,22 @@ class Receiver(Unit):
             self.table_enable.eq(self._is(item, Buffer.TABLE) << beat[:4]),
         ]
 
-    def _codes(self, m: Module, item: Any, beat: Value) -> None:
+    def _activations(self, m: Module, item: Any, beat: Value) -> None:
+        """Write words of 16 elements of a tile of tokens, beat after beat."""
+        place = (len(self.act.enable) - 1).bit_length()
+        m.d.comb += [
+            self.act.at.eq(Mux(item.bank[0], shapes.act_words(self.arch), 0) + (beat >> place)),
+            self.act.enable.eq(self._is(item, Buffer.ACT) << beat[:place]),
+        ]
+
+    def _codes(self, m: Module, mine: Value, item: Any, sections: Sections) -> None:
         m.submodules.codes = codes = WeightLoad(self.arch)
-        packed = (self.begun.buffer == Buffer.MATRIX) & (self.begun.bits != 0)
-        mine = self._is(item, Buffer.MATRIX) & (item.bits != 0) & (beat < item.values)
+        packed = weights_of(self.begun) & (self.begun.bits != 0)
         m.d.comb += [
             codes.begin.eq(self.begun_enable & packed),
             codes.item.eq(self.begun),
-            codes.valid.eq(mine),
-            codes.last.eq(beat + 1 == item.values),
+            codes.valid.eq(mine & (item.bits != 0) & ~sections.indexing),
+            codes.last.eq(sections.last),
             codes.beat.eq(self.data),
             codes.entry.eq(self.entry),
             self.scale_at.eq(codes.table_at),
@@ -329,42 +388,44 @@ class Receiver(Unit):
             self.weights.eq(codes.write),
         ]
 
-    def _indices(self, m: Module, item: Any, beat: Value) -> None:
-        """Write the indices behind the codes, a part of a chain's a beat."""
+    def _indices(self, m: Module, mine: Value, item: Any, beat: Value, sections: Sections) -> None:
+        """Write indices, a part of a chain's a beat."""
         bits = machine_shapes.beat_bits(self.arch)
         parts = CANDIDATES * INDEX_BITS // bits
         m.submodules.index_walk = walk = ChainWalk(self.arch)
-        mine = self._is(item, Buffer.MATRIX) & (item.bits != 0) & (beat >= item.values)
+        indices = mine & (item.bits != 0) & sections.indexing
         part = Signal(range(parts))
         ends = part == parts - 1
         m.d.comb += [
-            walk.begin.eq(self._is(item, Buffer.MATRIX) & (item.bits != 0) & (beat == 0)),
+            walk.begin.eq(mine & (item.bits != 0) & (beat == 0)),
             walk.sparse.eq(1),
             walk.tile.eq(item.tile),
             walk.groups.eq(item.groups),
-            walk.half.eq(item.half),
-            walk.advance.eq(mine & ends),
+            walk.advance.eq(indices & ends),
             self.indices.at.eq(walk.at),
+            self.indices.half.eq(item.half),
+            self.indices.streams.eq(item.streams),
             self.indices.indices.eq(Cat([self.data] * (parts * self.arch.mv_columns))),
         ]
-        with m.If(mine):
+        with m.If(indices):
             m.d.sync += part.eq(Mux(ends, 0, part + 1))
         each = bits // INDEX_BITS
-        chosen = Mux(mine, (1 << each) - 1, 0) << (part * each)
+        chosen = Mux(indices, (1 << each) - 1, 0) << (part * each)
         for chain in range(self.arch.mv_columns):
             enable = self.indices.enable[CANDIDATES * chain :][:CANDIDATES]
             m.d.comb += enable.eq(Mux(walk.chain == chain, chosen, 0))
 
-    def _raw(self, m: Module, item: Any, last: Value) -> None:
+    def _raw(self, m: Module, valid: Value, item: Any, last: Value) -> None:
         """Write int8 as it is: rows of memory along the reduction, or turned across it."""
         chains, each = self.arch.mv_columns, shapes.beat_bytes(self.arch)
-        mine = self._is(item, Buffer.MATRIX) & (item.bits == 0)
+        mine = valid & (item.bits == 0)
         along, column, part = self._along(m, item, mine & ~item.turned, last)
         across, candidate = self._across(m, item, mine & item.turned, last)
         repeated = Cat([self.data] * (CANDIDATES // each * chains))
-        base = Mux(item.half, shapes.half_words(self.arch), 0)
         m.d.comb += [
-            self.raw.at.eq(base + Mux(item.turned, across, along)),
+            self.raw.at.eq(Mux(item.turned, across, along)),
+            self.raw.half.eq(item.half),
+            self.raw.streams.eq(item.streams),
             self.raw.weights.eq(Mux(item.turned, self._turned(), repeated)),
         ]
         row = Mux(mine & ~item.turned, (1 << each) - 1, 0) << (part * each)
@@ -421,6 +482,10 @@ class Receiver(Unit):
 class Loader(Unit):
     """The LD module: starts a load with `go`, and remembers the tile that a half buffer holds.
 
+    Those of MV are `tile_0` and `tile_1`, those of MM `stream_0` and `stream_1`. `length` is the
+    tokens of a prompt: the last one's place in its tile is where a split load into the out buffer
+    begins.
+
     Latency: tokens come `hbm.latency_cycles` after a load's last turn with a memory that answers
     `OVERHEAD` cycles sooner. Throughput: a beat a cycle, loads without a gap. Reset: idle.
     """
@@ -432,6 +497,7 @@ class Loader(Unit):
                 "go": In(1),
                 "item": In(shapes.instruction(Unit_.LD)),
                 "base": In(shapes.LINE_BITS),
+                "length": In(shapes.COUNT_BITS),
                 "free": Out(1),
                 "busy": Out(1),
                 "begun": Out(shapes.load()),
@@ -440,6 +506,8 @@ class Loader(Unit):
                 "ar": Out(shapes.stream_of(machine_shapes.read_address())),
                 "tile_0": Out(shapes.tile()),
                 "tile_1": Out(shapes.tile()),
+                "stream_0": Out(shapes.tile()),
+                "stream_1": Out(shapes.tile()),
             }
         )
 
@@ -448,21 +516,21 @@ class Loader(Unit):
         m = Module()
         m.submodules.reader = reader = Reader(self.arch)
         wiring.connect(m, wiring.flipped(self.ar), reader.ar)
-        item, begun, half = self.item, self.begun, Signal()
+        item, begun = self.item, self.begun
         size = (shapes.beat_bytes(self.arch) - 1).bit_length()
         line = (shapes.line_beats(self.arch) - 1).bit_length()
-        fills = item.buffer == Buffer.MATRIX
+        place, pitch, token = self._pieces()
         dense = item.rows - item.rows_8 - item.rows_4 - item.rows_2
         m.d.comb += [
             reader.go.eq(self.go),
-            reader.start.eq((self.base + item.address) << line),
+            reader.start.eq((self.base << line) + (item.address << place) + token),
+            reader.pitch.eq(pitch),
             reader.beats.eq(item.bytes >> size),
             self.free.eq(reader.free & self.room),
             self.busy.eq(reader.busy),
             self.begun_enable.eq(self.go),
             begun.beats.eq(item.bytes >> size),
-            begun.values.eq((item.bytes - item.metadata) >> size),
-            begun.half.eq(half),
+            begun.streams.eq(item.buffer == Buffer.WEIGHT),
             begun.tile.end_16.eq(dense),
             begun.tile.end_8.eq(begun.tile.end_16 + item.rows_8),
             begun.tile.end_4.eq(begun.tile.end_8 + item.rows_4),
@@ -470,9 +538,28 @@ class Loader(Unit):
         ]
         for name in ("buffer", "bank", "shift", "bits", "turned", "groups", "table", "releases"):
             m.d.comb += begun[name].eq(getattr(item, name))
-        with m.If(self.go & fills):
-            m.d.sync += half.eq(~half)
-            for which, tile in enumerate((self.tile_0, self.tile_1)):
-                with m.If(half == which):
-                    m.d.sync += tile.eq(begun.tile)
+        self._halves(m, Buffer.MATRIX, (self.tile_0, self.tile_1))
+        self._halves(m, Buffer.WEIGHT, (self.stream_0, self.stream_1))
         return m
+
+    def _pieces(self) -> tuple[Value, Value, Value]:
+        """Return the bits of what an address counts, in beats, and of a split load the beats.
+
+        They are those between its pieces, and before the last token's of a block.
+        """
+        item, arch, beats = self.item, self.arch, shapes.piece_beats(self.arch)
+        place, pitch = shapes.pieces(arch, item.split)
+        blocks = item.split & (item.buffer == Buffer.OUT)
+        token = (self.length - 1)[: (arch.mm_tokens - 1).bit_length()] * beats
+        return place, Mux(blocks, beats * arch.mm_tokens, pitch), Mux(blocks, token, 0)
+
+    def _halves(self, m: Module, buffer: Buffer, tiles: tuple[Any, Any]) -> None:
+        """Fill the halves of a buffer in turn."""
+        half, mine = Signal(name=f"half_{buffer.name.lower()}"), self.item.buffer == buffer
+        with m.If(mine):
+            m.d.comb += self.begun.half.eq(half)
+        with m.If(self.go & mine):
+            m.d.sync += half.eq(~half)
+            for which, tile in enumerate(tiles):
+                with m.If(half == which):
+                    m.d.sync += tile.eq(self.begun.tile)

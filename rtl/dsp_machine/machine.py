@@ -7,8 +7,10 @@ from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import Out
 
 from rtl.dsp_machine import shapes
+from rtl.dsp_machine.engine import Engine
 from rtl.dsp_machine.fetch import Decoder, Fetch
 from rtl.dsp_machine.load import Loader, Receiver
+from rtl.dsp_machine.matrices import Matrices
 from rtl.dsp_machine.product import Product
 from rtl.dsp_machine.sequencer import Sequencer, spread
 from rtl.dsp_machine.shapes import MODULES, Setting
@@ -16,7 +18,7 @@ from rtl.dsp_machine.special import RowUnit
 from rtl.dsp_machine.store import Store
 from rtl.machine import shapes as machine_shapes
 from rtl.unit import Unit, structured
-from simulator.arch.dsp_cells import CANDIDATES
+from simulator.arch.dsp_cells import CANDIDATES, TOKENS
 from simulator.arch.dsp_chain import INDEX_BITS, DspChain
 from simulator.dsp_isa.layout import TABLE_ROWS, Base
 from simulator.dsp_isa.layout import Module as Unit_
@@ -37,6 +39,10 @@ def check_dsp_machine(arch: DspChain) -> None:
         f"mv_columns must be 4, a chain for every byte of a beat, not {arch.mv_columns}": (
             arch.mv_columns != 4
         ),
+        f"mm_tokens must be {TOKENS * arch.mv_columns}, two for every chain, not "
+        f"{arch.mm_tokens}": arch.mm_tokens != TOKENS * arch.mv_columns,
+        f"mm_columns must be 1 and mm_tile_columns {CANDIDATES}, not {arch.mm_columns} and "
+        f"{arch.mm_tile_columns}": (arch.mm_columns, arch.mm_tile_columns) != (1, CANDIDATES),
         f"misc_lanes must be {CANDIDATES}, not {arch.misc_lanes}": arch.misc_lanes != CANDIDATES,
         f"link_bytes_per_cycle must be {CANDIDATES}, not {arch.link_bytes_per_cycle}": (
             arch.link_bytes_per_cycle != CANDIDATES
@@ -92,15 +98,19 @@ class DspMachine(Unit):
         m.submodules.ld = self.ld = Loader(arch)
         m.submodules.receiver = self.receiver = Receiver(arch)
         m.submodules.st = self.st = Store(arch)
-        m.submodules.mv = self.mv = Product(arch, part_module=self.chain_module)
+        m.submodules.engine = self.engine = Engine(arch, part_module=self.chain_module)
+        m.submodules.mv = self.mv = Product(arch)
+        m.submodules.mm = self.mm = Matrices(arch)
         m.submodules.misc = self.misc = RowUnit(arch, part_module=self.lane_module)
         settings = self._settings(m)
         self._run(m, settings)
         self._modules(m, settings)
+        self._engine(m)
         self._buses(m)
         self._out_buffer(m)
         self._row_table(m)
         self._matrix_buffer(m)
+        self._activations(m)
         return m
 
     def _settings(self, m: Module) -> dict[str, Any]:
@@ -155,16 +165,17 @@ class DspMachine(Unit):
 
     def _modules(self, m: Module, settings: dict[str, Any]) -> None:
         """Join every module with the sequencer; SYS works for one cycle."""
-        sequencer, parts = self.sequencer, {"ld": self.ld, "st": self.st, "mv": self.mv}
-        parts["misc"] = self.misc
+        sequencer, parts = self.sequencer, {"ld": self.ld, "st": self.st, "mm": self.mm}
+        parts |= {"mv": self.mv, "misc": self.misc}
         for name, part in parts.items():
             m.d.comb += [
                 part.go.eq(getattr(sequencer, f"{name}_go")),
                 part.item.eq(getattr(sequencer, f"{name}_item")),
-                getattr(sequencer, f"{name}_free").eq(part.free),
                 getattr(sequencer, f"{name}_busy").eq(part.busy),
             ]
-        for name in ("st", "mv", "misc"):
+        for name in ("ld", "st", "misc"):
+            m.d.comb += getattr(sequencer, f"{name}_free").eq(parts[name].free)
+        for name in ("st", "mm", "mv", "misc"):
             m.d.comb += getattr(sequencer, f"{name}_given").eq(parts[name].given)
         m.d.comb += [
             sequencer.ld_given.eq(self.receiver.given),
@@ -172,11 +183,15 @@ class DspMachine(Unit):
             sequencer.pending.eq(self.receiver.pending | self.st.pending),
             self.ld.base.eq(settings["bases"][self.ld.item.base]),
             self.st.base.eq(settings["bases"][self.st.item.base]),
+            self.ld.length.eq(settings["length"]),
             self.misc.length.eq(settings["length"]),
             self.mv.tile_0.eq(self.ld.tile_0),
             self.mv.tile_1.eq(self.ld.tile_1),
-            # MM waits for ever: a program with one is not for this core.
-            sequencer.mm_free.eq(0),
+            self.mm.tile_0.eq(self.ld.stream_0),
+            self.mm.tile_1.eq(self.ld.stream_1),
+            # They share the chains; no compiled program asks for both at a time.
+            sequencer.mm_free.eq(self.mm.free & self.mv.free),
+            sequencer.mv_free.eq(self.mv.free & self.mm.free & ~self.mm.go),
             sequencer.sys_free.eq(1),
         ]
         gives = Signal(len(MODULES))
@@ -185,6 +200,25 @@ class DspMachine(Unit):
             gives.eq(spread(Unit_.SYS, sequencer.sys_item.releases)),
         ]
         m.d.comb += sequencer.sys_given.eq(Mux(sequencer.sys_busy, gives, 0))
+
+    def _engine(self, m: Module) -> None:
+        """Let MM or MV have the chains."""
+        engine, mm, mv = self.engine, self.mm, self.mv
+        m.d.comb += [
+            engine.go.eq(mm.go | mv.go),
+            engine.pairs.eq(mm.go),
+            engine.passes.eq(Mux(mm.go, mm.item.passes, mv.item.passes)),
+            engine.groups.eq(Mux(mm.go, mm.item.groups, mv.item.groups)),
+            engine.side.eq(Mux(mm.busy, mm.side.as_value(), mv.side.as_value())),
+            engine.top.eq(Mux(mm.busy, mm.top.as_value(), mv.top.as_value())),
+        ]
+        for user in (mm, mv):
+            m.d.comb += [
+                user.takes_side.eq(engine.takes_side),
+                user.takes_top.eq(engine.takes_top),
+                user.there.eq(engine.there),
+                user.sums.eq(engine.sums),
+            ]
 
     def _buses(self, m: Module) -> None:
         """Reads of memory are LD's, writes ST's; the other bus is the fetch's."""
@@ -220,11 +254,12 @@ class DspMachine(Unit):
 
     def _out_buffer(self, m: Module) -> None:
         """The out buffer: words of results, written in parts, read whole."""
-        arch, st, mv, misc = self.arch, self.st, self.mv, self.misc
+        arch, st, mm, mv, misc = self.arch, self.st, self.mm, self.mv, self.misc
         words = self._memory(
             m, "out_buffer", shapes.WORD_RESULTS * shapes.RESULT_BITS, shapes.out_words(arch)
         )
         mine = [getattr(mv, f"write_{word}") for word in range(shapes.result_words(arch))]
+        mine += [getattr(mm, f"write_{token}") for token in range(arch.mm_tokens)]
         for write in (self.receiver.out, st.write, misc.write, *mine):
             self._write(m, words, shapes.RESULT_BITS, write.at, write.results, write.enable)
         m.d.comb += [
@@ -247,20 +282,40 @@ class DspMachine(Unit):
             line.as_value().eq(self._read(m, words, receiver.scale_at)),
             receiver.entry.eq(line[receiver.scale_row]),
         ]
+        m.d.comb += self.mm.entries.as_value().eq(self._read(m, words, self.mm.table_at))
         for word in range(shapes.result_words(self.arch)):
             found = self._read(m, words, getattr(mv, f"table_at_{word}"))
             m.d.comb += getattr(mv, f"entries_{word}").as_value().eq(found)
 
     def _matrix_buffer(self, m: Module) -> None:
-        """The matrix buffer: two halves of weights, and of indices beside them."""
-        receiver, mv, depth = self.receiver, self.mv, 2 * shapes.half_words(self.arch)
-        weights = self._memory(m, "weights", len(mv.weights), depth)
-        for write in (receiver.weights, receiver.raw):
-            self._write(m, weights, 8, write.at, write.weights, write.enable)
-        indices = self._memory(m, "indices", len(mv.indices), depth)
-        write = receiver.indices
-        self._write(m, indices, INDEX_BITS, write.at, write.indices, write.enable)
+        """MV's matrices and MM's streams: two halves of weights each, and indices beside them."""
+        halves = {"matrix": shapes.half_words(self.arch), "stream": shapes.weight_words(self.arch)}
+        users = {"matrix": self.mv, "stream": self.mm}
+        for name, depth in halves.items():
+            self._half_buffers(m, name, depth, users[name])
+
+    def _half_buffers(self, m: Module, name: str, depth: int, user: Any) -> None:
+        """Build the halves of one buffer of `depth` words each."""
+        receiver = self.receiver
+        weights = self._memory(m, f"{name}_weights", len(user.weights), 2 * depth)
+        indices = self._memory(m, f"{name}_indices", len(user.indices), 2 * depth)
+        for words, write, value, bits in (
+            (weights, receiver.weights, receiver.weights.weights, 8),
+            (weights, receiver.raw, receiver.raw.weights, 8),
+            (indices, receiver.indices, receiver.indices.indices, INDEX_BITS),
+        ):
+            at = write.at + Mux(write.half, depth, 0)
+            enable = Mux(write.streams == (name == "stream"), write.enable, 0)
+            self._write(m, words, bits, at, value, enable)
         m.d.comb += [
-            mv.weights.eq(self._read(m, weights, mv.matrix_at)),
-            mv.indices.eq(self._read(m, indices, mv.matrix_at)),
+            user.weights.eq(self._read(m, weights, user.matrix_at)),
+            user.indices.eq(self._read(m, indices, user.matrix_at)),
         ]
+
+    def _activations(self, m: Module) -> None:
+        """Activations of MM: words of 16 elements of a tile of tokens."""
+        write, bits = self.receiver.act, shapes.act_word(self.arch)
+        words = self._memory(m, "activations", bits, 2 * shapes.act_words(self.arch))
+        value = Cat([self.receiver.data] * len(write.enable))
+        self._write(m, words, len(self.receiver.data), write.at, value, write.enable)
+        m.d.comb += self.mm.act.eq(self._read(m, words, self.mm.act_at))

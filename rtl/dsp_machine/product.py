@@ -6,21 +6,18 @@ from amaranth.hdl import Const, Module, Mux, Signal, Value, signed
 from amaranth.lib.wiring import In, Out
 
 from rtl.dsp_chain.arithmetic import rounded, saturated
-from rtl.dsp_chain.mpe import Mpe
 from rtl.dsp_machine import shapes
+from rtl.dsp_machine.engine import STEPS, engine_user, row_cuts, row_node
 from rtl.dsp_machine.load import rows_kept
 from rtl.dsp_machine.sequencer import spread
 from rtl.dsp_machine.shapes import MODULES
 from rtl.dsp_machine.store import narrow, results_of
 from rtl.unit import Unit, structured
-from simulator.arch.dsp_cells import CANDIDATES, KEPT
+from simulator.arch.dsp_cells import CANDIDATES
 from simulator.arch.dsp_chain import INDEX_BITS, DspChain
 from simulator.dsp_isa.layout import Module as Unit_
 
 __all__ = ["Product", "Requantise"]
-
-STEPS = len(KEPT) - 1
-"""Numbers of rows in a chain: 1, 2, 4 or 8."""
 
 
 class Requantise(Unit):
@@ -70,7 +67,7 @@ class Requantise(Unit):
         with m.Switch(self.step):
             for step in range(STEPS):
                 chain, which = divmod(place % (self.arch.mv_columns << step), 1 << step)
-                node = (which + 1) * groups // (1 << step) - 1
+                node = row_node(which, step, groups)
                 with m.Case(step):
                     m.d.comb += found.eq(self.sums[chain][node][0])
         return found
@@ -90,8 +87,8 @@ class Product(Unit):
     Throughput: one MV at a time. Back-pressure: none. Reset: idle, half 0 next.
     """
 
-    def __init__(self, arch: DspChain, *, part_module: str | None = None) -> None:
-        self.arch, self.part_module = arch, part_module
+    def __init__(self, arch: DspChain) -> None:
+        self.arch = arch
         matrix = range(2 * shapes.half_words(arch))
         weights = arch.mv_columns * CANDIDATES
         ports: dict[str, Any] = {
@@ -107,6 +104,7 @@ class Product(Unit):
             "matrix_at": Out(matrix),
             "weights": In(weights * 8),
             "indices": In(weights * INDEX_BITS),
+            **engine_user(arch),
         }
         for word in range(shapes.result_words(arch)):
             ports |= {
@@ -119,16 +117,11 @@ class Product(Unit):
     def elaborate(self, platform: object) -> Module:
         """Build the module."""
         m = Module()
-        m.submodules.mpe = mpe = Mpe(shapes.chain(self.arch), part_module=self.part_module)
         self._held = held = structured(shapes.instruction(Unit_.MV), "held")
         self._tile = tile = structured(shapes.tile(), "tile")
         half, last, following = Signal(init=1), Signal(), Signal()
         self._base = Signal.like(self.matrix_at, name="base")
         m.d.comb += [
-            mpe.job.valid.eq(self.go),
-            mpe.job.payload.tokens.eq(1),
-            mpe.job.payload.tiles.eq(self.item.passes),
-            mpe.job.payload.groups.eq(self.item.groups),
             # One that waits for LD goes on to the other half.
             following.eq(half ^ spread(Unit_.MV, self.item.waits)[MODULES.index(Unit_.LD)]),
             self.free.eq(~self.busy | last),
@@ -144,9 +137,9 @@ class Product(Unit):
             ]
         with m.Elif(last):
             m.d.sync += self.busy.eq(0)
-        self._candidates(m, mpe)
-        self._weights(m, mpe)
-        m.d.comb += last.eq(self._results(m, mpe))
+        self._candidates(m)
+        self._weights(m)
+        m.d.comb += last.eq(self._results(m))
         return m
 
     def _pass_rows(self, m: Module, name: str, moves: Value) -> tuple[Value, Value, Signal]:
@@ -163,60 +156,53 @@ class Product(Unit):
             m.d.sync += row.eq(Mux(following < end, following, end))
         return step, end, row
 
-    def _candidates(self, m: Module, mpe: Any) -> None:
+    def _candidates(self, m: Module) -> None:
         """Give every pass its group of the vector, rounded to int8."""
         group = Signal(shapes.GROUP_BITS, name="side_group")
-        m.d.comb += [
-            self.vector_at.eq((self._held.vector << shapes.WORD_SHIFT) + group),
-            mpe.side.valid.eq(1),
-        ]
+        m.d.comb += self.vector_at.eq((self._held.vector << shapes.WORD_SHIFT) + group)
         for place, result in enumerate(results_of(self.vector)):
-            m.d.comb += mpe.side.payload[0][place][0].eq(narrow(result, self._held.shift))
+            byte = Signal(signed(8), name=f"narrow_{place}")
+            m.d.comb += byte.eq(narrow(result, self._held.shift))
+            m.d.comb += (acts[place][0].eq(byte) for acts in self.side)
         with m.If(self.go):
             m.d.sync += group.eq(0)
-        with m.Elif(mpe.side.ready):
+        with m.Elif(self.takes_side):
             m.d.sync += group.eq(Mux(group + 1 == self._held.groups, 0, group + 1))
 
-    def _weights(self, m: Module, mpe: Any) -> None:
+    def _weights(self, m: Module) -> None:
         """Give every set its weights: a word of the buffer, indices of their own if not dense."""
         count, group = (
             Signal.like(self.matrix_at, name="word"),
             Signal(shapes.GROUP_BITS, name="top_group"),
         )
         ends = group + 1 == self._held.groups
-        step, _, _ = self._pass_rows(m, "top", mpe.top.ready & ends)
+        step, _, _ = self._pass_rows(m, "top", self.takes_top & ends)
         stages, groups = self.arch.chain_stages, shapes.chain(self.arch).chain.groups
-        m.d.comb += [self.matrix_at.eq(self._base + count), mpe.top.valid.eq(1)]
+        m.d.comb += self.matrix_at.eq(self._base + count)
         with m.If(self.go):
             m.d.sync += [count.eq(0), group.eq(0)]
-        with m.Elif(mpe.top.ready):
+        with m.Elif(self.takes_top):
             m.d.sync += [count.eq(count + 1), group.eq(Mux(ends, 0, group + 1))]
-        cuts = Signal(groups)
-        with m.Switch(step):
-            for each in range(STEPS):
-                rows = 1 << each
-                nodes = {(which + 1) * groups // rows - 1 for which in range(rows)}
-                with m.Case(each):
-                    m.d.comb += cuts.eq(sum(1 << node for node in nodes))
-        for chain in range(self.arch.mv_columns):
-            m.d.comb += mpe.top.payload.cuts[chain].eq(cuts)
+        cuts = row_cuts(m, "cuts", step, groups)
+        for chain, top in enumerate(self.top):
+            m.d.comb += top.cuts[0].eq(cuts)
             for stage in range(stages):
                 at = chain * stages + stage
-                pair = mpe.top.payload.pairs[0][chain][stage]
+                pair = top.pairs[0][0][stage]
                 index = self.indices[INDEX_BITS * at :][:INDEX_BITS]
                 m.d.comb += [
                     pair.value.eq(self.weights[8 * at : 8 * at + 8].as_signed()),
                     pair.index.eq(Mux(step == 0, stage, index)),
                 ]
 
-    def _results(self, m: Module, mpe: Any) -> Value:
+    def _results(self, m: Module) -> Value:
         """Requantise the sums of a pass and write them; returns whether they are the last."""
         held, left = self._held, Signal(16, name="passes_left")
+        mine = self.busy & self.there
         m.submodules.lanes = lanes = Requantise(self.arch)
-        step, end, row = self._pass_rows(m, "out", mpe.out.valid)
+        step, end, row = self._pass_rows(m, "out", mine)
         m.d.comb += [
-            mpe.out.ready.eq(1),
-            lanes.sums.eq(mpe.out.payload.sums),
+            lanes.sums.eq(self.sums),
             lanes.step.eq(step),
             lanes.row.eq(row),
             lanes.end.eq(end),
@@ -232,12 +218,10 @@ class Product(Unit):
                 getattr(lanes, f"entries_{word}").eq(getattr(self, f"entries_{word}")),
                 write.at.eq((held.out << shapes.WORD_SHIFT) + line),
                 write.results.eq(getattr(lanes, f"results_{word}")),
-                write.enable.eq(
-                    Mux(mpe.out.valid & held.emit, getattr(lanes, f"enable_{word}"), 0)
-                ),
+                write.enable.eq(Mux(mine & held.emit, getattr(lanes, f"enable_{word}"), 0)),
             ]
         with m.If(self.go):
             m.d.sync += left.eq(self.item.passes)
-        with m.Elif(mpe.out.valid):
+        with m.Elif(mine):
             m.d.sync += left.eq(left - 1)
-        return self.busy & mpe.out.valid & (left == 1)
+        return mine & (left == 1)

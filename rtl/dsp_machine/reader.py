@@ -19,7 +19,7 @@ class Walk(Unit):
 
     `at` is the current beat's address, `burst` the beats of a burst that starts there, `head`
     whether one does, `last` the run's last beat. Moves on with `advance`; `go` starts anew and may
-    come with a last beat.
+    come with a last beat. With a `pitch` only the first beats of as many, a piece, are its own.
     """
 
     def __init__(self, arch: DspChain) -> None:
@@ -29,6 +29,7 @@ class Walk(Unit):
                 "go": In(1),
                 "start": In(shapes.BEAT_BITS),
                 "beats": In(shapes.COUNT_BITS),
+                "pitch": In(shapes.PITCH_BITS),
                 "advance": In(1),
                 "busy": Out(1),
                 "at": Out(shapes.BEAT_BITS),
@@ -47,8 +48,10 @@ class Walk(Unit):
         limit = Signal(shapes.COUNT_BITS)
         to_page = page - self.at[: (page - 1).bit_length()]
         longest = min(machine_shapes.BURST_BEATS, page)
+        piece, pitch = shapes.piece_beats(self.arch), Signal.like(self.pitch)
+        in_piece = self.at[: (piece - 1).bit_length()]
         m.d.comb += [
-            limit.eq(Mux(to_page < longest, to_page, longest)),
+            limit.eq(Mux(pitch != 0, piece, Mux(to_page < longest, to_page, longest))),
             self.burst.eq(Mux(left < limit, left, limit)),
             self.head.eq(in_burst == 0),
             self.burst_last.eq(Mux(self.head, self.burst, in_burst) == 1),
@@ -58,13 +61,14 @@ class Walk(Unit):
             m.d.sync += [
                 self.busy.eq(1),
                 self.at.eq(self.start),
+                pitch.eq(self.pitch),
                 left.eq(self.beats),
                 in_burst.eq(0),
             ]
         with m.Elif(self.advance):
             m.d.sync += [
                 self.busy.eq(~self.last),
-                self.at.eq(self.at + 1),
+                self.at.eq(self.at + Mux((pitch != 0) & in_piece.all(), pitch - piece + 1, 1)),
                 left.eq(left - 1),
                 in_burst.eq(Mux(self.head, self.burst, in_burst) - 1),
             ]
@@ -86,6 +90,7 @@ class Reader(Unit):
                 "go": In(1),
                 "start": In(shapes.BEAT_BITS),
                 "beats": In(shapes.COUNT_BITS),
+                "pitch": In(shapes.PITCH_BITS),
                 "free": Out(1),
                 "busy": Out(1),
                 "ar": Out(stream.Signature(machine_shapes.read_address())),
@@ -102,6 +107,7 @@ class Reader(Unit):
             walk.go.eq(self.go),
             walk.start.eq(self.start),
             walk.beats.eq(self.beats),
+            walk.pitch.eq(self.pitch),
             walk.advance.eq(advance),
             advance.eq(walk.busy & (~walk.head | ~ar.valid | ar.ready)),
             self.busy.eq(walk.busy),

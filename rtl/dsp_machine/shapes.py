@@ -6,7 +6,7 @@ lines of 16 entries, a matrix buffer in words of 16 weights for every chain.
 
 from typing import Final
 
-from amaranth.hdl import ShapeLike, signed, unsigned
+from amaranth.hdl import Mux, ShapeLike, Value, signed, unsigned
 from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -57,6 +57,9 @@ LOADS: Final = 32
 STORES: Final = 32
 """Bursts that may be unanswered."""
 
+PITCH_BITS: Final = 8
+"""Width of the beats from one piece of a split transfer to the next."""
+
 ROW_BITS: Final = 17
 """Width of a count of a tile's rows."""
 
@@ -95,9 +98,9 @@ class Setting(enum.Enum, shape=6):
 
 
 def chain(arch: DspChain) -> MpeParams:
-    """The matrix engine: one MPU whose chains load at once, for one token."""
+    """One of the matrix unit's engines: a chain that loads at once, for a pair of tokens."""
     params = ChainParams(stages=arch.chain_stages, load_groups=arch.chain_stages // 2)
-    return MpeParams(chain=params, vpus=arch.mv_columns, depth=2)
+    return MpeParams(chain=params, vpus=1, depth=2)
 
 
 def dequantiser(arch: DspChain) -> DequantiserParams:
@@ -120,9 +123,30 @@ def line_beats(arch: DspChain) -> int:
     return LINE_BYTES // beat_bytes(arch)
 
 
+def piece_beats(arch: DspChain) -> int:
+    """Beats of a piece of a split transfer: a word of results."""
+    return WORD_RESULTS // beat_bytes(arch)
+
+
+def pieces(arch: DspChain, split: Value) -> tuple[Value, Value]:
+    """Bits of what an address counts, in beats, and the beats between pieces if it is `split`."""
+    line, piece = ((beats - 1).bit_length() for beats in (line_beats(arch), piece_beats(arch)))
+    return Mux(split, piece, line), Mux(split, line_beats(arch), 0)
+
+
 def half_words(arch: DspChain) -> int:
     """Words of half the buffer of MV."""
     return arch.mv_buffer.capacity_bytes // 2 // (arch.mv_columns * CANDIDATES)
+
+
+def weight_words(arch: DspChain) -> int:
+    """Words of half the buffer of what streams through MM, in words of MV's."""
+    return arch.weight_buffer.capacity_bytes // 2 // (arch.mv_columns * CANDIDATES)
+
+
+def act_words(arch: DspChain) -> int:
+    """Words of half the activations: 16 elements of every token of a tile."""
+    return arch.act_buffer.capacity_bytes // 2 // (arch.mm_tokens * CANDIDATES)
 
 
 def out_words(arch: DspChain) -> int:
@@ -157,7 +181,6 @@ def load() -> data.StructLayout:
             "buffer": 3,
             "bank": LINES_BITS,
             "beats": COUNT_BITS,
-            "values": COUNT_BITS,
             "shift": 4,
             "bits": 4,
             "turned": 1,
@@ -165,6 +188,7 @@ def load() -> data.StructLayout:
             "table": LINES_BITS,
             "tile": tile(),
             "half": 1,
+            "streams": 1,
             "releases": 5,
         }
     )
@@ -185,12 +209,45 @@ def entries() -> data.ArrayLayout:
 
 
 def sums(arch: DspChain) -> data.ArrayLayout:
-    """The sums of a pass."""
+    """The sums of a pass, of every chain."""
     return data.ArrayLayout(chain_shapes.totals(chain(arch)), arch.mv_columns)
 
 
+def candidates(arch: DspChain) -> data.ArrayLayout:
+    """The activations of a pass, of every chain a pair of tokens'."""
+    return data.ArrayLayout(chain_shapes.activations(), arch.mv_columns)
+
+
+def weights(arch: DspChain) -> data.ArrayLayout:
+    """The weights of a pass: what every chain holds, and where its rows end."""
+    layout = chain_shapes.mpe_beats(chain(arch))["top"]
+    return data.ArrayLayout(layout, arch.mv_columns)
+
+
+def act_word(arch: DspChain) -> int:
+    """Bits of a word of activations."""
+    return arch.mm_tokens * CANDIDATES * 8
+
+
+def act_write(arch: DspChain) -> data.StructLayout:
+    """A write of a beat to the activations, with an enable for every beat of a word."""
+    beats = act_word(arch) // machine_shapes.beat_bits(arch)
+    return data.StructLayout({"at": range(2 * act_words(arch)), "enable": beats})
+
+
+def token_sums(arch: DspChain) -> data.ArrayLayout:
+    """One token's sums of a chain."""
+    return data.ArrayLayout(chain_shapes.RESULT, chain(arch).chain.groups)
+
+
+def factors(arch: DspChain) -> data.ArrayLayout:
+    """What makes results of the sums of a chain's rows."""
+    factor = data.StructLayout({"down": 5, "bias": signed(ROW_ENTRY["bias"][1])})
+    return data.ArrayLayout(factor, chain(arch).chain.groups)
+
+
 def result_words(arch: DspChain) -> int:
-    """Words of the out buffer that the results of a pass span at most."""
+    """Words of the out buffer that the results of an MV's pass span at most."""
     return max(1, arch.mv_columns * (arch.chain_stages // 2) // WORD_RESULTS)
 
 
@@ -204,17 +261,18 @@ def out_write(arch: DspChain) -> data.StructLayout:
 def weight_write(arch: DspChain) -> data.StructLayout:
     """A write of weights to a matrix buffer, with an enable for every weight."""
     weights = arch.mv_columns * CANDIDATES
-    return data.StructLayout(
-        {"at": range(2 * half_words(arch)), "weights": weights * 8, "enable": weights}
-    )
+    return data.StructLayout({**_half(arch), "weights": weights * 8, "enable": weights})
 
 
 def index_write(arch: DspChain) -> data.StructLayout:
     """A write of indices to a matrix buffer, with an enable for every index."""
     weights = arch.mv_columns * CANDIDATES
-    return data.StructLayout(
-        {"at": range(2 * half_words(arch)), "indices": weights * INDEX_BITS, "enable": weights}
-    )
+    return data.StructLayout({**_half(arch), "indices": weights * INDEX_BITS, "enable": weights})
+
+
+def _half(arch: DspChain) -> dict[str, ShapeLike]:
+    """Where a write goes: a word of a half buffer, of MV's or of what `streams` through MM."""
+    return {"at": range(half_words(arch)), "half": 1, "streams": 1}
 
 
 def reading(arch: DspChain) -> wiring.Signature:

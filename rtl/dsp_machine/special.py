@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib.wiring import In, Out
 
 from rtl.dsp_chain.special import Special
@@ -26,7 +26,8 @@ CODES: Final = tuple(SpecialOp[op.name].value for op in sorted(MiscOp))
 class RowUnit(Unit):
     """The MISC module: a group of a row a cycle, statistics first where an operation needs them.
 
-    `length` is the tokens attended to: its last group is what softmax looks at of its own.
+    `length` is the tokens attended to: its last group is what softmax looks at of its own, unless
+    it is causal. Rows are a line of groups each, or `blocked`: a group of all rows after the other.
     Latency: `DspChain.misc_pipeline_cycles` from a group's turn to its results written.
     Throughput: one instruction at a time. Back-pressure: none. Reset: idle.
     """
@@ -63,10 +64,10 @@ class RowUnit(Unit):
             self.free.eq(~self.busy | last),
             self.given.eq(Mux(last, spread(Unit_.MISC, held.releases), 0)),
         ]
-        written = Signal(shapes.OUT_BITS)
+        row, group = self._walk(m, "written", unit.out.valid, Const(0), held.blocked)
         m.d.comb += [
             unit.out.ready.eq(1),
-            self.write.at.eq((held.out << shapes.WORD_SHIFT) + written),
+            self.write.at.eq((held.out << shapes.WORD_SHIFT) + row + group),
             self.write.results.eq(unit.out.payload.as_value()),
             self.write.enable.eq(Mux(unit.out.valid, (1 << shapes.WORD_RESULTS) - 1, 0)),
         ]
@@ -74,11 +75,10 @@ class RowUnit(Unit):
             m.d.sync += [
                 self.busy.eq(1),
                 held.eq(self.item),
-                written.eq(0),
                 left.eq(self.item.rows * self.item.groups),
             ]
         with m.Elif(unit.out.valid):
-            m.d.sync += [self.busy.eq(~last), written.eq(written + 1), left.eq(left - 1)]
+            m.d.sync += [self.busy.eq(~last), left.eq(left - 1)]
         return m
 
     def _job(self, m: Module, unit: Any) -> None:
@@ -87,18 +87,39 @@ class RowUnit(Unit):
         tail = ((self.length - 1) & (CANDIDATES - 1)) + 1
         soft = item.op == MiscOp.SOFTMAX
         ends = Mux(soft, tail, CANDIDATES)
-        length = Signal(job.length.shape())
+        length, causal = Signal(job.length.shape()), item.b != 0
         codes: Any = Array(Const(code, 3) for code in CODES)
         m.d.comb += [
             unit.job.valid.eq(self.go),
             job.op.as_value().eq(codes[item.op]),
-            length.eq((item.groups - 1) * CANDIDATES + ends),
+            length.eq(Mux(soft & causal, item.b, (item.groups - 1) * CANDIDATES + ends)),
             job.length.eq(length),
             job.beats.eq(item.groups),
-            job.tail.eq(ends),
+            job.grows.eq(soft & causal),
             job.rows.eq(item.rows),
             job.floor.eq(length * length * NORM_EPSILON),
         ]
+
+    def _walk(
+        self, m: Module, name: str, moves: Value, two: Value, blocked: Value
+    ) -> tuple[Signal, Signal]:
+        """Walk the groups of all rows, `two` times each row; returns where row and group lie."""
+        held, again = self._held, Signal(name=f"{name}_again")
+        row, group = (Signal(shapes.OUT_BITS, name=f"{name}_{part}") for part in ("row", "group"))
+        count, ends = Signal(shapes.GROUP_BITS, name=f"{name}_count"), Signal(name=f"{name}_ends")
+        m.d.comb += ends.eq(count + 1 == held.groups)
+        with m.If(self.go):
+            m.d.sync += [signal.eq(0) for signal in (row, group, count, again)]
+        with m.Elif(moves):
+            m.d.sync += [
+                count.eq(Mux(ends, 0, count + 1)),
+                group.eq(Mux(ends, 0, group + Mux(blocked, held.rows, 1))),
+            ]
+            with m.If(ends):
+                m.d.sync += again.eq(two & ~again)
+                with m.If(~two | again):
+                    m.d.sync += row.eq(row + Mux(blocked, 1, held.groups))
+        return row, group
 
     def _operands(self, m: Module, unit: Any) -> None:
         """Bring a's groups, twice where they are read twice, and b's beside the results'."""
@@ -107,24 +128,18 @@ class RowUnit(Unit):
         m.d.comb += two.eq(
             (held.op == MiscOp.SOFTMAX) | Cat(held.op == norm for norm in NORMS).any()
         )
-        group, row, again = Signal(shapes.GROUP_BITS), Signal(shapes.OUT_BITS), Signal()
-        ends = group + 1 == held.groups
-        mask = Mux(held.turn == 0, 0, (Const(1, shapes.RESULT_BITS) << held.turn) >> 1)
-        with m.If(self.go):
-            m.d.sync += [group.eq(0), row.eq(0), again.eq(0)]
-        with m.Elif(unit.side.ready):
-            m.d.sync += group.eq(Mux(ends, 0, group + 1))
-            with m.If(ends):
-                m.d.sync += again.eq(two & ~again)
-                with m.If(~two | again):
-                    m.d.sync += row.eq(row + held.groups)
+        row, group = self._walk(m, "a_read", unit.side.ready, two, held.blocked)
+        b_row, b_group = self._walk(m, "b_read", unit.side.ready, two, Const(0))
         m.d.comb += [
-            self.a_at.eq((held.a << shapes.WORD_SHIFT) + row + (group ^ mask)),
-            self.b_at.eq((held.b << shapes.WORD_SHIFT) + Mux(held.repeat, 0, row) + group),
+            self.a_at.eq((held.a << shapes.WORD_SHIFT) + row + group),
+            self.b_at.eq((held.b << shapes.WORD_SHIFT) + Mux(held.repeat, 0, b_row) + b_group),
             unit.side.valid.eq(1),
-            unit.side.payload.as_value().eq(self.a),
             unit.top.valid.eq(1),
         ]
+        results = results_of(self.a)
+        for place, result in enumerate(results):
+            turned = results[place ^ CANDIDATES // 2]
+            m.d.comb += unit.side.payload[place].eq(Mux(held.turn, turned, result))
         norm = Cat(held.op == each for each in NORMS).any()
         for place, other in enumerate(results_of(self.b)):
             pair = unit.top.payload[place]

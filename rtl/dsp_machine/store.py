@@ -92,10 +92,12 @@ class Store(Unit):
         line = (shapes.line_beats(self.arch) - 1).bit_length()
         aw, w, advance = self.aw, self.w, Signal(name="advance")
         answers = self._answers(m, walk, advance)
+        place, pitch = shapes.pieces(self.arch, self.item.split)
         goes = (~walk.head | ((~aw.valid | aw.ready) & answers)) & (~w.valid | w.ready)
         m.d.comb += [
             walk.go.eq(self._go_memory),
-            walk.start.eq((self.base + self.item.address) << line),
+            walk.start.eq((self.base << line) + (self.item.address << place)),
+            walk.pitch.eq(pitch),
             walk.beats.eq(self.item.bytes >> size),
             walk.advance.eq(advance),
             advance.eq(walk.busy & goes),

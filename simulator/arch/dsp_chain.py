@@ -1,6 +1,6 @@
 """DspChain: cores of configurable sparse DSP chains for LLM inference (FlightLLM, 2401.03868)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Final
 
@@ -13,6 +13,8 @@ __all__ = ["INDEX_BITS", "Compression", "DdrParams", "DspChain", "HbmParams"]
 
 INDEX_BITS: Final = 4
 """Position of a kept weight among its 16 candidates."""
+
+_WIDTHS: Final = f"{', '.join(map(str, CODE_BITS[:-1]))} or {CODE_BITS[-1]}"
 
 
 def _at_least_one(owner: str, spec: object, names: tuple[str, ...]) -> None:
@@ -130,8 +132,8 @@ class DspChain(Spec):
     ddr: DdrParams
     kv_capacity_tokens: int = 2048
     concatenates_kv: bool = False
-    weight_bits: tuple[int, ...] = (8,)
-    head_bits: int = 8
+    weight_bits: tuple[int, ...] = field(default=(8,), metadata={"wanted": f"a list of {_WIDTHS}"})
+    head_bits: int = field(default=8, metadata={"wanted": _WIDTHS})
     always_on_chip: bool = True
     prefill_bucket: int = 128
     decode_bucket: int = 16
@@ -177,10 +179,10 @@ class DspChain(Spec):
                 f"DspChain weight_channels must be at most channels_per_core = "
                 f"{self.hbm.channels_per_core}, not {self.weight_channels}"
             )
-        for bits in (*self.weight_bits, self.head_bits):
-            if bits not in CODE_BITS:
-                allowed = ", ".join(map(str, CODE_BITS))
-                raise ValueError(f"DspChain weights are {allowed} bits wide, not {bits}")
+        for name, widths in (("weight_bits", self.weight_bits), ("head_bits", (self.head_bits,))):
+            for bits in widths:
+                if bits not in CODE_BITS:
+                    raise ValueError(f"DspChain {name} must be {_WIDTHS}, not {bits}")
         if not self.weight_bits:
             raise ValueError("DspChain weight_bits needs at least one width")
         if not 0 < self.sustained <= 1:

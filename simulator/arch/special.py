@@ -145,13 +145,17 @@ class SpecialParams(Spec):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpecialJob(Spec):
-    """`rows` rows of `length` elements; norms add `epsilon` / 2**16 to the variance."""
+    """`rows` rows of `length` elements; norms add `epsilon` / 2**16 to the variance.
+
+    Softmax may look at fewer of them: at `first` of the first row, one more of every other.
+    """
 
     params: SpecialParams
     op: SpecialOp
     length: int
     rows: int
     epsilon: int = 0
+    first: int = 0
 
     def __post_init__(self) -> None:
         if not 1 <= self.length <= MAX_LENGTH:
@@ -162,6 +166,12 @@ class SpecialJob(Spec):
             raise ValueError(f"A special-function job needs at least 1 row, not {self.rows}")
         if not 0 <= self.epsilon < 1 << 16:
             raise ValueError(f"Epsilon must be 0 to {(1 << 16) - 1} of 2**16, not {self.epsilon}")
+        most = self.length - self.rows + 1
+        if self.first and not (self.op is SpecialOp.SOFTMAX and 0 < self.first <= most):
+            raise ValueError(
+                f"Rows that grow are softmax's, the first of at most {most} elements, not "
+                f"{self.op.name.lower()}'s with {self.first}"
+            )
 
     @property
     def beats(self) -> int:
@@ -169,9 +179,11 @@ class SpecialJob(Spec):
         return -(-self.length // self.params.lanes)
 
     @property
-    def tail(self) -> int:
-        """Elements in a row's last beat."""
-        return self.length - (self.beats - 1) * self.params.lanes
+    def elements(self) -> int:
+        """Elements of all rows that are looked at."""
+        if not self.first:
+            return self.rows * self.length
+        return self.rows * self.first + self.rows * (self.rows - 1) // 2
 
     @property
     def floor(self) -> int:

@@ -15,7 +15,7 @@ from workloads.paths import absence
 __all__ = ["VERSION", "ProgramFile", "read_program", "write_program"]
 
 MAGIC: Final = b"SLDSP\x00"
-VERSION: Final = 2
+VERSION: Final = 3
 _PREFIX: Final = len(MAGIC) + 2 + 4  # magic, version, length of the header
 _CHECKSUM: Final = 32
 

@@ -4,8 +4,9 @@ An instruction is 1 to 7 words of 32 bits. The first holds opcode (4 bits), wait
 (5 bits each: the other five modules in the order of `Module`, first one highest) and 18 bits of
 its own; fields never cross a word. The halves of a matrix buffer alternate with every LD and
 every product that waits for LD, so programs do not name them. Addresses in memory count 64-byte
-lines from a base register, on the chip 64 results or 16 rows of the table. Sizes count bytes,
-groups 16 candidates. `simulator.dsp_isa.values` says what the instructions compute.
+lines from a base register, those of split transfers pieces of 16 bytes, on the chip 64 results or
+16 rows of the table. Sizes count bytes, groups 16 candidates. `simulator.dsp_isa.values` says what
+the instructions compute.
 """
 
 from collections.abc import Mapping
@@ -89,7 +90,8 @@ class Base(IntEnum):
     KV = 1
     ACTIVATIONS = 2
     NEW_TOKEN = 3  # the KV cache from the row of the token being decoded
-    POSITION = 4  # cosines and sines of the position of that token
+    POSITION = 4  # cosines and sines of the position of that token, or of all of a prompt
+    LAST_TOKENS = 5  # the tile of activations that holds a prompt's last token
 
 
 class MiscOp(IntEnum):
@@ -149,6 +151,7 @@ FIELDS: Final[Mapping[Module, Mapping[str, Place]]] = {
         "buffer": (0, 15, 3),
         "cross": (0, 14, 1),
         "turned": (0, 13, 1),
+        "split": (0, 12, 1),
         "bank": (0, 0, 12),
         "base": (1, 28, 4),
         "address": (1, 0, 28),
@@ -168,6 +171,7 @@ FIELDS: Final[Mapping[Module, Mapping[str, Place]]] = {
         "buffer": (0, 15, 3),
         "cross": (0, 14, 1),
         "link": (0, 13, 1),
+        "split": (0, 12, 1),
         "bank": (0, 0, 12),
         "base": (1, 28, 4),
         "address": (1, 0, 28),
@@ -180,7 +184,9 @@ FIELDS: Final[Mapping[Module, Mapping[str, Place]]] = {
         "act": (1, 16, 16),
         "weight": (1, 0, 12),
         "tokens": (3, 24, 8),
-        "metadata": (3, 0, 24),
+        "tabled": (3, 23, 1),
+        "down": (3, 16, 5),
+        "table": (3, 0, 16),
     },
     Module.MV: {
         **_CHAIN,
@@ -194,8 +200,9 @@ FIELDS: Final[Mapping[Module, Mapping[str, Place]]] = {
     Module.MISC: {
         "op": (0, 14, 4),
         "groups": (0, 0, 14),
-        "turn": (1, 28, 4),
+        "turn": (1, 28, 1),
         "a": (1, 16, 12),
+        "blocked": (1, 13, 1),
         "repeat": (1, 12, 1),
         "b": (1, 0, 12),
         "out": (2, 16, 12),
@@ -204,7 +211,7 @@ FIELDS: Final[Mapping[Module, Mapping[str, Place]]] = {
     Module.SYS: {"code": (0, 0, 18)},
 }
 
-RING: Final = frozenset({"bank", "act", "weight", "matrix", "vector", "out", "a", "b", "metadata"})
+RING: Final = frozenset({"bank", "act", "weight", "matrix", "vector", "out", "a", "b"})
 """Buffer addresses: in a loop they wrap around their buffer."""
 
 

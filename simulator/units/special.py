@@ -112,29 +112,32 @@ def silu(x: Shorts) -> Shorts:
 
 
 def _powers(t: Ints, peak: Ints) -> Ints:
-    """Return 2**(t - peak) with POWER_BITS fraction bits, for t not above the peak."""
+    """Return 2**(t - peak) with POWER_BITS fraction bits, 1 for t above the peak."""
     power = _looked_up(EXP2, t & ((1 << EXPONENT_BITS) - 1))
-    return _rounded(power, np.minimum(peak - (t >> EXPONENT_BITS), POWER_BITS + 2))
+    return _rounded(power, np.clip(peak - (t >> EXPONENT_BITS), 0, POWER_BITS + 2))
 
 
-def softmax(x: Shorts, lanes: int) -> Shorts:
+def softmax(x: Shorts, lanes: int, first: int = 0) -> Shorts:
     """Return the softmax of each row of int16[rows, length], with 15 fraction bits.
 
-    The sum is taken beat by beat of `lanes` elements, as the hardware does.
+    The sum is taken beat by beat of `lanes` elements, as the hardware does. With `first` a row
+    looks at so many elements, every other at one more than the row before; the rest becomes 0.
     """
+    seen = np.arange(x.shape[1]) < (first or x.shape[1]) + np.arange(len(x))[:, None]
     t = _rounded(x.astype(np.int64) * LOG2E, FRACTION_BITS + 14 - EXPONENT_BITS)
     peak = np.full((len(x), 1), LOWEST_PEAK, np.int64)
     total = np.zeros((len(x), 1), np.int64)
     for start in range(0, x.shape[1], lanes):
-        beat = t[:, start : start + lanes]
-        ceiling = -(-beat >> EXPONENT_BITS)
+        beat, valid = t[:, start : start + lanes], seen[:, start : start + lanes]
+        ceiling = np.where(valid, -(-beat >> EXPONENT_BITS), LOWEST_PEAK)
         higher = np.maximum(peak, ceiling.max(axis=1, keepdims=True))
         total >>= np.minimum(higher - peak, 63)
-        total += _powers(beat, higher).sum(axis=1, keepdims=True)
+        total += np.where(valid, _powers(beat, higher), 0).sum(axis=1, keepdims=True)
         peak = higher
     place = _top_bit(total)
     fraction = ((total << (SUM_BITS - 1 - place)) >> (SUM_BITS - 16)) & ((1 << 15) - 1)
-    return _saturated(_rounded(_powers(t, peak) * _looked_up(RECIPROCAL, fraction), place + 1))
+    shares = _rounded(_powers(t, peak) * _looked_up(RECIPROCAL, fraction), place + 1)
+    return np.where(seen, _saturated(shares), np.int16(0))
 
 
 def _norm(x: Shorts, sums: Ints, gamma: Shorts, beta: Ints, floor: int) -> Shorts:
@@ -173,7 +176,7 @@ def _calculated(job: SpecialJob, x: Shorts, first: Shorts, second: Shorts) -> Sh
         case SpecialOp.SILU:
             return silu(x)
         case SpecialOp.SOFTMAX:
-            return softmax(x, job.params.lanes)
+            return softmax(x, job.params.lanes, job.first)
         case SpecialOp.LAYERNORM:
             return layernorm(x, first, second, job.floor)
         case SpecialOp.RMSNORM:
@@ -264,7 +267,7 @@ def run_sequence(
         results=results,
         passage=pass_jobs(jobs, beat_slots, stalls),
         counts={
-            ("special", "element", "full"): sum(job.rows * job.length for job in jobs),
+            ("special", "element", "full"): sum(job.elements for job in jobs),
             ("side", "beat", "full"): sum(len(each.x) for each in beats),
             ("top", "beat", "full"): sum(len(each.other) for each in beats),
             ("out", "beat", "full"): len(results),

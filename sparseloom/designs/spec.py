@@ -10,6 +10,8 @@ from sparseloom.sweeps.spec import (
     Machines,
     SweepSpec,
     Workload,
+    check_entries,
+    machine_entries,
     parameters_written_out,
     written_out,
 )
@@ -42,7 +44,7 @@ class Limits(Spec):
     def __post_init__(self) -> None:
         for name in ("bandwidth_bytes_per_s", "power_w"):
             value = getattr(self, name)
-            if value is not None and value <= 0:
+            if value is not None and not value > 0:
                 raise ValueError(f"Budget {name} must be above 0, not {value:g}")
 
 
@@ -103,6 +105,8 @@ def load_design(source: str | Path | YamlFile, *, device: str | None = None) -> 
         del content["reference"]
     settings = {"name": Path(file.name).stem, **content}
     spec = file.build(DesignSpec, {**settings, **({"device": device} if device else {})})
+    machines = {**machine_entries(spec.archs), "reference": spec.reference}
+    check_entries(file, spec.sparsities, machines)
     try:
         spec.table()
     except ValueError as error:

@@ -11,7 +11,7 @@ from sparseloom.sweeps.executors import ExecutorLost, executor, in_any_order
 from sparseloom.sweeps.points import Point, Space, sampled
 from sparseloom.sweeps.search import generations
 from sparseloom.sweeps.spec import SamplerKind, SweepSpec, read_spec
-from sparseloom.sweeps.store import Store, open_store
+from sparseloom.sweeps.store import Store, check_place, open_store
 from workloads.canonical import Spec
 
 __all__ = ["SweepInterrupted", "SweepReport", "sweep"]
@@ -139,7 +139,9 @@ def sweep(
     space = Space.of(given)
     sampler = given.sampler
     total = len(space) if sampler.kind is SamplerKind.GRID else min(sampler.points, len(space))
-    with open_store(Path(store), create=True) as opened, executor(jobs, dask) as (pool, workers):
+    check_place(Path(store), create=True)
+    # Workers first: without any no store is made.
+    with executor(jobs, dask) as (pool, workers), open_store(Path(store), create=True) as opened:
         name = opened.begin(given)
         if retry_failed:
             opened.forget_failures(name)

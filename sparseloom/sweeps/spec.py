@@ -1,14 +1,18 @@
 """A sweep's specification: workloads x sparsities x machine parameters, objectives, constraints."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
 from mapping import MAPPERS, Objective
+from simulator.arch.load import load_arch
 from sparseloom.sweeps.metrics import METRICS
 from workloads.canonical import Spec
+from workloads.sparsity import parse
+from workloads.wanted import owner, wanted
 from workloads.yaml_file import YamlFile, among, read_yaml
 
 __all__ = [
@@ -19,6 +23,8 @@ __all__ = [
     "SamplerKind",
     "SweepSpec",
     "Workload",
+    "check_entries",
+    "machine_entries",
     "parameters_written_out",
     "read_spec",
     "written_out",
@@ -41,6 +47,9 @@ objectives: [multipliers, cycles, energy_j]
 constraints:
   - {metric: bandwidth_bytes_per_s, at_most: 40000000000}
 """
+
+MOST_VALUES: Final = 100_000
+"""Values of one parameter's range."""
 
 Scalar = bool | int | float | str | None
 
@@ -132,10 +141,13 @@ class SweepSpec(Spec):
             if not getattr(self, name):
                 raise ValueError(f"A sweep needs at least one entry in {name}")
         for objective in self.objectives:
-            _known("objective", objective)
+            _known("entry of objectives", objective)
         if self.mapper not in MAPPERS:
             raise ValueError(f"Unknown mapper {self.mapper!r}; {among(self.mapper, MAPPERS)}")
-        Objective.of(self.minimise)
+        try:
+            Objective.of(self.minimise)
+        except ValueError as error:
+            raise ValueError(f"minimise: {error}") from None
 
 
 def _known(what: str, name: str) -> None:
@@ -166,12 +178,15 @@ def _values(file: YamlFile, key: str, given: Any) -> list[Any]:
 def _range(
     file: YamlFile, key: str, start: float, stop: float, change: float, *, grows: bool
 ) -> list[float]:
-    if stop < start or (start <= 0 or change <= 1 if grows else change <= 0):
+    steps = math.isfinite(start) and (start > 0 and change > 1 if grows else change > 0)
+    if not (steps and start <= stop < math.inf):
         raise ValueError(
             f"{file.where(key)}: the range from {start} to {stop} by {change} has no end"
         )
     values = [start]
     while (following := values[-1] * change if grows else values[-1] + change) <= stop:
+        if len(values) == MOST_VALUES:
+            raise ValueError(f"{file.where(key)}: {key} has more than {MOST_VALUES:,} values")
         values.append(following)
     return values
 
@@ -218,4 +233,43 @@ def read_spec(source: str | Path | Mapping[str, Any]) -> SweepSpec:
         file = YamlFile(name="sweep", content=dict(source))
     else:
         file = read_yaml(Path(source))
-    return file.build(SweepSpec, written_out(file, "a sweep is a mapping with workloads and archs"))
+    content = written_out(file, "a sweep is a mapping with workloads and archs")
+    spec = file.build(SweepSpec, content)
+    check_entries(file, spec.sparsities, machine_entries(spec.archs))
+    return spec
+
+
+def machine_entries(archs: tuple[Machines, ...]) -> dict[str, Machines]:
+    """Return the machines in a file's `archs` by their key."""
+    return {f"archs.{index}": machines for index, machines in enumerate(archs)}
+
+
+def check_entries(
+    file: YamlFile, sparsities: tuple[str, ...], machines: Mapping[str, Machines]
+) -> None:
+    """Raise ValueError, naming the line in `file`, for a sparsity, machine or key that is none.
+
+    `machines` are those of the file by their key in it.
+    """
+    for index, text in enumerate(sparsities):
+        _checked(file, f"sparsities.{index}", parse, text)
+    for key, entry in machines.items():
+        arch = _checked(file, f"{key}.base", load_arch, entry.base)
+        for name in entry.parameters:
+            _checked(file, f"{key}.parameters.{name}", _parameter, type(arch), name)
+
+
+def _checked(file: YamlFile, key: str, check: Callable[..., Any], *arguments: Any) -> Any:
+    try:
+        return check(*arguments)
+    except ValueError as error:
+        raise ValueError(f"{file.where(key)}: {error}") from None
+
+
+def _parameter(kind: type, name: str) -> None:
+    path = name.split(".")
+    try:
+        wanted(kind, path)
+    except LookupError:
+        known = (field.name for field in fields(owner(kind, path[:-1])))
+        raise ValueError(f"unknown parameter {name!r}; {among(path[-1], known)}") from None

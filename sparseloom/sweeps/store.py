@@ -19,7 +19,7 @@ from sparseloom.sweeps.points import Point
 from sparseloom.sweeps.spec import SweepSpec
 from workloads.canonical import canonical
 
-__all__ = ["SCHEMA", "Row", "Store", "is_store", "open_store"]
+__all__ = ["SCHEMA", "Row", "Store", "check_place", "is_store", "open_store"]
 
 SCHEMA: Final = 2
 """Layout of the file; grows when a table or what is measured of a point changes."""
@@ -198,12 +198,8 @@ def _make(path: Path, connection: sqlite3.Connection) -> None:
             time.sleep(0.01)
 
 
-@contextmanager
-def open_store(path: Path, *, create: bool = False) -> Iterator[Store]:
-    """Yield the store in `path`, made if `create`, and close it afterwards.
-
-    Raises ValueError for a file that is missing, no store, or of another layout.
-    """
+def check_place(path: Path, *, create: bool = False) -> None:
+    """Raise ValueError if there is no store at `path`, nor could be one if `create`."""
     if path.is_dir():
         raise ValueError(f"Store {str(path)!r} is a folder; a store is a file")
     if not create and not path.is_file():
@@ -212,6 +208,15 @@ def open_store(path: Path, *, create: bool = False) -> Iterator[Store]:
         raise ValueError(f"{str(path)!r} is not the store of a sweep")
     if not path.absolute().parent.is_dir():
         raise ValueError(f"Store {str(path)!r} cannot be: its folder does not exist")
+
+
+@contextmanager
+def open_store(path: Path, *, create: bool = False) -> Iterator[Store]:
+    """Yield the store in `path`, made if `create`, and close it afterwards.
+
+    Raises ValueError for a file that is missing, no store, or of another layout.
+    """
+    check_place(path, create=create)
     try:
         connection = sqlite3.connect(path, timeout=PATIENCE_S)
     except sqlite3.DatabaseError as error:

@@ -6,7 +6,16 @@ from typing import Any
 import numpy as np
 
 from mapping.dsp import compile_model, decoder_of
-from mapping.dsp.image import QuantisedRows, Step, arranged, memory_image, quantise_rows, row_counts
+from mapping.dsp.image import (
+    Prompt,
+    QuantisedRows,
+    Step,
+    arranged,
+    memory_image,
+    prompt_image,
+    quantise_rows,
+    row_counts,
+)
 from simulator.dsp_isa import decode, encode
 from simulator.units.dequantiser import dequantise
 from simulator.units.special import rmsnorm, silu, softmax
@@ -70,27 +79,18 @@ def draw_weights(net, rng):
 
 
 def rotation(position):
-    """Return int8[size] cosines and sines, those of the first half negative, as the chip turns."""
-    angle = position * 100.0 ** (-np.arange(SIZE // 2) / (SIZE // 2))
-    cosines, sines = np.tile(np.cos(angle), 2), np.tile(np.sin(angle), 2)
-    sines[: SIZE // 2] *= -1
+    """Return int8[size] cosines and sines; pairs lie 8 apart, the first of each turns back."""
+    angle = position * 100.0 ** (-np.arange(SIZE // 2).reshape(-1, 1, 8) / (SIZE // 2))
+    cosines = (np.cos(angle) * [[1], [1]]).ravel()
+    sines = (np.sin(angle) * [[-1], [1]]).ravel()
     return tuple(np.clip(np.rint(x * 128), -128, 127).astype(np.int8) for x in (cosines, sines))
 
 
 def prepare(arch, past=9, layers=1, seed=1, heads=2, kv_heads=2):
     """Compile a decode step behind `past` tokens and draw its operands."""
     rng = np.random.default_rng(seed)
-    net = graph(past, layers, heads, kv_heads)
-    model = compile_model(decoder_of(net), arch)
+    model, rows, floats = draw_model(arch, rng, past, layers, heads, kv_heads)
     program = model.program("decode", past + 1)
-    floats = draw_weights(net, rng)
-    rows, arrangeds = {}, {}
-    for layer, node in model.decoder.linears:
-        bits = arch.head_bits if layer is None else arch.layer_bits(layer)
-        weight = arranged(node, floats, arch.mv_tile_columns)
-        bias = rng.normal(0, 0.2, node.n)
-        rows[node.name] = quantise_rows(weight, row_counts(node), bits, bias)
-        arrangeds[node.name] = weight
     cosines, sines = rotation(past)
     shape = (layers, kv_heads, past, SIZE)
     step = Step(
@@ -102,7 +102,55 @@ def prepare(arch, past=9, layers=1, seed=1, heads=2, kv_heads=2):
     )
     image = memory_image(model, rows, step)
     words = encode(program.code)
-    return Prepared(model, program, words, rows, arrangeds, step, image)
+    return Prepared(model, program, words, rows, floats, step, image)
+
+
+def draw_model(arch, rng, past, layers, heads, kv_heads):
+    """Return a compiled decoder, its quantised projections, and their weights before."""
+    net = graph(past, layers, heads, kv_heads)
+    model = compile_model(decoder_of(net), arch)
+    drawn = draw_weights(net, rng)
+    rows, floats = {}, {}
+    for layer, node in model.decoder.linears:
+        bits = arch.head_bits if layer is None else arch.layer_bits(layer)
+        weight = arranged(node, drawn, arch.mv_tile_columns)
+        bias = rng.normal(0, 0.2, node.n)
+        rows[node.name] = quantise_rows(weight, row_counts(node), bits, bias)
+        floats[node.name] = weight
+    return model, rows, floats
+
+
+def prepare_prompt(arch, length=9, layers=1, seed=1, heads=2, kv_heads=2):
+    """Compile a prompt of `length` tokens and draw its operands."""
+    rng = np.random.default_rng(seed)
+    model, rows, floats = draw_model(arch, rng, length, layers, heads, kv_heads)
+    program = model.program("prefill", length)
+    cosines, sines = zip(*map(rotation, range(length)), strict=True)
+    prompt = Prompt(
+        tokens=rng.integers(-60, 60, (length, heads * SIZE)).astype(np.int8),
+        cosines=np.array(cosines),
+        sines=np.array(sines),
+    )
+    image = prompt_image(model, rows, prompt)
+    return Prepared(model, program, encode(program.code), rows, floats, prompt, image)
+
+
+def follow(prompt, memory, position, seed=9):
+    """Return a decode step at `position` on the memory that a prompt, or a step, left."""
+    rng = np.random.default_rng(seed)
+    cosines, sines = rotation(position)
+    width, layers = prompt.step.tokens.shape[1], len(prompt.model.decoder.layers)
+    nothing = np.zeros((layers, prompt.model.decoder.attention.kv_heads, position, SIZE), np.int8)
+    step = Step(
+        token=rng.integers(-60, 60, width).astype(np.int8),
+        keys=nothing,
+        values=nothing,
+        cosines=cosines,
+        sines=sines,
+    )
+    program = prompt.model.program("decode", position + 1)
+    image = memory_image(prompt.model, prompt.rows, step, memory)
+    return replace(prompt, program=program, words=encode(program.code), step=step, image=image)
 
 
 def flat(prepared):
@@ -141,7 +189,7 @@ def product(x, y):
 
 
 def turned(x, step):
-    heads = x.reshape(-1, 2, SIZE // 2)
+    heads = x.reshape(-1, 2, 8)
     cosines, sines = (t.astype(np.int16) << 1 for t in (step.cosines, step.sines))
     along = product(x.reshape(-1, SIZE), cosines)
     across = product(heads[:, ::-1].reshape(-1, SIZE), sines)
@@ -153,6 +201,58 @@ def attend(query, keys, values):
     scores = wide((narrow(query, 4) @ keys.T.astype(np.int64) + 4) >> 3)
     shares = softmax(scores[None], 16)[0]
     return wide((narrow(shares, 8) @ values.astype(np.int64) + 4) >> 3)
+
+
+def plain_prompt(prepared):
+    """Return logits int8, and keys and values int8[layers, heads, tokens, size] of a prompt.
+
+    Between operators tokens are int8, as in memory.
+    """
+    rows, prompt = prepared.rows, prepared.step
+    heads = prepared.model.decoder.attention
+    x = prompt.tokens.astype(np.int16) << 4
+    keys, values = [], []
+    for layer in range(len(prepared.model.decoder.layers)):
+        at = f"model.layers.{layer}"
+        y = np.array([norm(token) for token in x])
+        q, k, v = (linear(rows[f"{at}.self_attn.{name}_proj"], y) for name in "qkv")
+        q, k = (turned_prompt(each, prompt) for each in (q, k))
+        q, k, v = (
+            narrow(each.reshape(len(x), -1, SIZE), 4).astype(np.int64).swapaxes(0, 1)
+            for each in (q, k, v)
+        )
+        keys.append(k)
+        values.append(v)
+        context = [
+            [
+                attend(query[t] << 4, k[own, : t + 1], v[own, : t + 1])
+                for own, query in zip(np.arange(len(q)) // heads.queries, q, strict=True)
+            ]
+            for t in range(len(x))
+        ]
+        o = linear(rows[f"{at}.self_attn.o_proj"], sent(np.array(context).reshape(len(x), -1)))
+        x = sent(wide(o.astype(int) + x))
+        y = np.array([norm(token) for token in x])
+        results = linear(rows[f"{at}.mlp.gate_proj+up_proj"], y)
+        columns = prepared.model.arch.mv_tile_columns
+        halves = (split_gated(each, columns) for each in results)
+        hidden = sent(np.array([product(silu(gate), up) for gate, up in halves]))
+        x = sent(wide(linear(rows[f"{at}.mlp.down_proj"], hidden).astype(int) + x))
+    logits = narrow(linear(rows["lm_head"], norm(x[-1])), 4)
+    return logits, np.array(keys), np.array(values)
+
+
+def turned_prompt(x, prompt):
+    """Return queries or keys int16[tokens, width] turned, each by its own position."""
+    tables = zip(prompt.cosines, prompt.sines, strict=True)
+    steps = (at_position(cosines, sines) for cosines, sines in tables)
+    return np.array([turned(token, step).ravel() for token, step in zip(x, steps, strict=True)])
+
+
+def at_position(cosines, sines):
+    """Return a step that has nothing but its position."""
+    nothing = np.zeros(0, np.int8)
+    return Step(token=nothing, keys=nothing, values=nothing, cosines=cosines, sines=sines)
 
 
 def split_gated(x, columns):
@@ -210,7 +310,7 @@ def step_in_floats(prepared):
         return x / np.sqrt((x**2).mean() + 2.0**-16)
 
     def turn(x):
-        heads = x.reshape(-1, 2, SIZE // 2)
+        heads = x.reshape(-1, 2, 8)
         return x.reshape(-1, SIZE) * cosines + heads[:, ::-1].reshape(-1, SIZE) * sines
 
     x = step.token / 16

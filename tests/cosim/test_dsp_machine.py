@@ -1,10 +1,10 @@
-"""A decode step on the core as RTL: the model's cycles, and numpy's memory and out buffer."""
+"""Prompts and decode steps on the core as RTL: the model's cycles, numpy's memory and buffer."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from decoder_step import flat, prepare
+from decoder_step import flat, follow, prepare, prepare_prompt
 
 from rtl.cosim.dsp_machine import build_dsp
 from simulator.arch.load import load_arch
@@ -76,6 +76,23 @@ def test_four_heads_and_two_tiles_of_rows_are_exact(model):
     assert_exact(model, prepare(ARCH, heads=4, kv_heads=4))
 
 
+@pytest.mark.parametrize(("length", "changes"), [(13, {}), (17, {"kv_heads": 1})])
+def test_a_prompt_takes_the_models_cycles_and_leaves_numpys_bits(model, length, changes):
+    """One and two buckets, neither full; rows of 16, 8, 4 and 2 of 16; queries that share keys."""
+    prompt = prepare_prompt(ARCH, length, **changes)
+    assert_exact(model, prompt)
+    assert_values(prompt, run(model, prompt, pause_seed=length))
+
+
+def test_decode_steps_follow_a_prompt_on_the_cache_it_left(model):
+    """Memory goes from run to run: the prompt's, then two tokens', the second reads the first's."""
+    prompt = prepare_prompt(ARCH, 15)
+    memory = assert_exact(model, prompt).memory
+    for position in (15, 16):
+        step = follow(prompt, memory, position, seed=position)
+        memory = assert_exact(model, step).memory
+
+
 def test_pauses_on_every_channel_cost_cycles_alone(model, step):
     """Instructions, loads, stores and answers come late in any order: no bit changes."""
     free = run(model, step)
@@ -93,29 +110,35 @@ def test_results_depend_on_the_values(model, step):
     assert (ran.out != first.out).any()
 
 
-def random_tile(rng, least=False):
-    """Return fields of an LD and bytes of its tile: rows of any N, distinct indices, any codes."""
+def random_rows(rng, least=False):
+    """Return rows by N for a tile of MV."""
     rows = {n: 16 * int(rng.integers(0, 3)) for n in (16, 8, 4, 2)}
-    rows = {16: 16, 8: 0, 4: 0, 2: 0} if least or not any(rows.values()) else rows
+    return {16: 16, 8: 0, 4: 0, 2: 0} if least or not any(rows.values()) else rows
+
+
+def random_tile(rng, rows, least=False):
+    """Return fields of an LD, passes by chains, and bytes of its tile: distinct indices, any codes.
+
+    Portions of 16 rows of one N have their codes, then their indices.
+    """
     groups, bits = 1 if least else int(rng.integers(1, 6)), int(rng.choice([3, 4, 5, 8]))
     chains = {n: count * n // 16 for n, count in rows.items()}
     groups = max(groups, -(-16 // (sum(chains.values()) * bits)))  # two words of codes
-    codes = rng.integers(0, 256, sum(chains.values()) * groups * 2 * bits, dtype=np.uint8)
-    nibbles = [
-        np.sort(rng.permuted(np.tile(np.arange(16), (count * groups, 1)), axis=1)[:, :n], axis=1)
-        .reshape(-1, 16 // n, groups, n)
-        .transpose(0, 2, 1, 3)
-        .ravel()
-        for n, count in rows.items()
-        if n < 16
-    ]
-    pairs = np.concatenate(nibbles).astype(np.uint8).reshape(-1, 2)
-    indices = pairs[:, 0] | pairs[:, 1] << 4
+    portions, listed = [], 0
+    for n in (n for n, count in rows.items() for _ in range(count // 16)):
+        portions.append(rng.integers(0, 256, n * groups * 2 * bits, dtype=np.uint8))
+        if n < 16:
+            each = np.tile(np.arange(16), (16 * groups, 1))
+            kept = np.sort(rng.permuted(each, axis=1)[:, :n], axis=1)
+            chained = kept.reshape(-1, 16 // n, groups, n).transpose(0, 2, 1, 3)
+            pairs = chained.astype(np.uint8).reshape(-1, 2)
+            portions.append(pairs[:, 0] | pairs[:, 1] << 4)
+            listed += len(pairs)
+    content = np.concatenate(portions)
     fields = {"rows": sum(rows.values()), "groups": groups, "bits": bits}
     fields |= {f"rows_{n}": rows[n] for n in (8, 4, 2)}
-    fields |= {"metadata": indices.size, "bytes": codes.size + indices.size}
-    passes = sum(-(-count // 4) for count in chains.values())
-    return fields, passes, np.concatenate([codes, indices])
+    fields |= {"metadata": listed, "bytes": content.size}
+    return fields, chains.values(), content
 
 
 def random_products(rng, tiles, least=False):
@@ -123,7 +146,8 @@ def random_products(rng, tiles, least=False):
     memory, at = rng.integers(0, 256, 1 << 17, dtype=np.uint8), 2
     text = ["LD buffer=3 bytes=128 channels=1 shift=4"]
     for number in range(tiles):
-        fields, passes, content = random_tile(rng, least)
+        fields, chains, content = random_tile(rng, random_rows(rng, least), least)
+        passes = sum(-(-count // 4) for count in chains)
         memory[64 * at : 64 * at + content.size] = content
         table = 8 * number
         text.append(f"LD buffer=4 bank={table} address={1900 + table} bytes=512 channels=1")
@@ -137,10 +161,33 @@ def random_products(rng, tiles, least=False):
     return assemble("\n".join(text)), memory
 
 
-def assert_products(model, rng, tiles, least=False):
+def random_matrices(rng, tiles):
+    """Return a program of products of a tile of tokens and random tiles of columns, and memory."""
+    memory, at = rng.integers(0, 256, 1 << 17, dtype=np.uint8), 0
+    text = []
+    for number in range(tiles):
+        kept = int(rng.choice([16, 8, 4, 2]))
+        rows = {n: 16 * (n == kept) for n in (16, 8, 4, 2)}
+        fields, chains, content = random_tile(rng, rows)
+        groups = fields["groups"]
+        memory[64 * at : 64 * at + content.size] = content
+        load = " ".join(f"{name}={value}" for name, value in fields.items())
+        acts = f"bank={number} address={1000 + 8 * number} bytes={128 * groups} rows=8"
+        drawn = f"tabled={rng.integers(2)} relu={rng.integers(2)} down={rng.integers(16)}"
+        places = f"table={number} act={number} out={2 * number} passes={sum(chains)} tokens=8"
+        text += [
+            f"LD buffer=4 bank={number} address={1900 + number} bytes=64 channels=1",
+            f"LD wait=MM buffer=0 channels=1 address={at} table={number} {load}",
+            f"LD release=MM buffer=1 groups={groups} channels=1 {acts}",
+            f"MM wait=LD release=LD emit=1 groups={groups} {drawn} {places}",
+        ]
+        at += -(-content.size // 64)
+    return assemble("\n".join(text)), memory
+
+
+def assert_products(model, program, memory):
     """Compare values and cycles, and values with pauses."""
-    program, memory = random_products(rng, tiles, least)
-    registers, tokens = Registers(), {"MV>LD": 2}
+    registers, tokens = Registers(), {"MV>LD": 2, "MM>LD": 2}
     expected = run_values(ARCH, program, registers, memory, tokens)
     modelled = execute(ARCH, program, tokens)
     for seed in (0, 1):
@@ -153,14 +200,22 @@ def assert_products(model, rng, tiles, least=False):
 def test_products_of_random_tiles_are_exact(model, least):
     """Rows of every N and width, whatever codes, scales and biases; and the smallest tile."""
     for seed in range(6):
-        assert_products(model, np.random.default_rng(seed), 8, least)
+        assert_products(model, *random_products(np.random.default_rng(seed), 8, least))
+
+
+def test_products_of_random_tiles_of_tokens_are_exact(model):
+    """Columns of every N and width, with the row table or without, for eight tokens."""
+    for seed in range(4):
+        assert_products(model, *random_matrices(np.random.default_rng(seed), 12))
 
 
 @pytest.mark.long
 def test_products_of_many_random_tiles_are_exact(model):
     """The same, deeper."""
     for seed in range(300):
-        assert_products(model, np.random.default_rng(1000 + seed), 16, seed % 4 == 0)
+        rng = np.random.default_rng(1000 + seed)
+        assert_products(model, *random_products(rng, 16, seed % 4 == 0))
+        assert_products(model, *random_matrices(rng, 24))
 
 
 DEADLOCKS = {
@@ -230,6 +285,30 @@ def test_all_widths_of_weights_are_exact(model, past, layers):
 
 
 @pytest.mark.long
+@pytest.mark.parametrize(("length", "layers", "kv_heads"), [(1, 1, 4), (37, 2, 2), (48, 3, 4)])
+def test_longer_prompts_of_all_widths_are_exact(model, length, layers, kv_heads):
+    """Layers of 4, 8 and 5 bits, up to three buckets, then a token; and with pauses."""
+    arch = load_arch(ARCH, hbm={"capacity_bytes": 1 << 21})  # holds all weights
+    prompt = prepare_prompt(arch, length, layers=layers, heads=4, kv_heads=kv_heads, seed=length)
+    memory = assert_exact(model, prompt).memory
+    assert_exact(model, follow(prompt, memory, length))
+    for seed in range(20, 24):
+        assert_values(prompt, run(model, prompt, pause_seed=seed))
+
+
+@pytest.mark.long
+def test_many_random_prompts_are_exact(model):
+    """Operands and lengths drawn anew, and a token behind each."""
+    rng = np.random.default_rng(6)
+    for seed in range(10):
+        length = int(rng.integers(1, 60))
+        prompt = prepare_prompt(ARCH, length, seed=seed)
+        memory = assert_exact(model, prompt).memory
+        assert_values(prompt, run(model, prompt, pause_seed=seed + 1))
+        assert_exact(model, follow(prompt, memory, length, seed=seed))
+
+
+@pytest.mark.long
 def test_many_random_steps_are_exact(model):
     """Operands and lengths drawn anew."""
     rng = np.random.default_rng(5)
@@ -237,6 +316,20 @@ def test_many_random_steps_are_exact(model):
         step = prepare(ARCH, past=int(rng.integers(1, 60)), seed=seed)
         assert_exact(model, step)
         assert_values(step, run(model, step, pause_seed=seed + 1))
+
+
+def test_a_matrix_and_a_vector_on_the_chains_at_once_are_refused(model, step):
+    """The model has a module for each; the machine has one row of chains."""
+    load = "LD bytes=256 rows=16 groups=1 channels=1"
+    text = (
+        f"{load} buffer=0 release=MM\n{load} buffer=2 release=MV\n"
+        "LD buffer=1 bytes=128 rows=8 groups=1 channels=1 release=MM\n"
+        "MM wait=LD emit=1 tokens=8 groups=1 passes=16\n"
+        "MM emit=1 tokens=8 groups=1 passes=16 out=4\n"
+        "MV wait=LD emit=1 groups=1 passes=4 out=8\n"
+    )
+    with pytest.raises(ValueError, match=r"no MV beside an MM on the same chains \(4 and 5\)"):
+        run(model, step, encode(assemble(text)))
 
 
 def test_a_run_that_leaves_memory_or_time_fails(model, step):

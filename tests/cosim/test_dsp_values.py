@@ -8,16 +8,28 @@ from decoder_step import (
     SIZE,
     VOCABULARY,
     flat,
+    follow,
     graph,
     narrow,
+    plain_prompt,
     plain_step,
     prepare,
+    prepare_prompt,
     split_gated,
     step_in_floats,
 )
 
 from mapping.dsp import compile_model, decoder_of
-from mapping.dsp.image import arranged, check_node, memory_image, quantise_rows, row_counts
+from mapping.dsp.image import (
+    arranged,
+    check_node,
+    check_prompt,
+    memory_image,
+    prompt_image,
+    quantise_rows,
+    row_counts,
+)
+from mapping.dsp.model import Attention
 from simulator.arch.load import load_arch
 from simulator.dsp_isa import Base, Module, assemble, run_values
 from simulator.dsp_isa.layout import LINE_BYTES
@@ -60,6 +72,122 @@ def test_a_program_leaves_the_bits_of_a_plain_block(past, layers, heads, kv_head
     found = stored(step, values(step, arch=arch))
     for each, expected in zip(found, plain_step(step), strict=True):
         np.testing.assert_array_equal(each, expected)
+
+
+def cached(prepared, memory, tokens):
+    """Return keys and values int8[layers, heads, tokens, size] of memory."""
+    layout, first = prepared.model.layout, prepared.image.registers.bases[Base.KV]
+    decoder = prepared.model.decoder
+    found = []
+    for half in (0, layout.kv_layer_lines // 2):
+        lines = np.add.outer(
+            np.arange(len(decoder.layers)) * layout.kv_layer_lines,
+            np.arange(decoder.attention.kv_heads) * layout.kv_head_lines,
+        )
+        rows = memory.reshape(-1, LINE_BYTES).view(np.int8)
+        at = (first + half + lines)[..., None] + np.arange(tokens)
+        found.append(rows[at])
+    return tuple(found)
+
+
+ROOMY = {
+    "hbm": 1 << 21,
+    "mv_buffer": 1 << 17,
+    "act_buffer": 1 << 15,
+    "weight_buffer": 1 << 14,
+    "out_buffer": 1 << 16,
+}
+"""Bytes that hold all widths of weights and a reduction of 512."""
+
+
+@pytest.mark.parametrize(
+    ("length", "layers", "heads", "kv_heads"),
+    [(16, 1, 2, 2), (9, 1, 2, 2), (1, 1, 2, 1), (37, 2, 4, 2), (11, 4, 4, 4), (7, 1, 8, 4)],
+)
+def test_a_prompt_leaves_the_bits_of_a_plain_block(length, layers, heads, kv_heads):
+    """Full buckets and others, of one to three tiles: logits of the last token, keys, values."""
+    arch = load_arch(ARCH, **{name: {"capacity_bytes": size} for name, size in ROOMY.items()})
+    prompt = prepare_prompt(arch, length, layers=layers, heads=heads, kv_heads=kv_heads)
+    memory = values(prompt, arch=arch).memory
+    logits = memory[prompt.image.logits :][:VOCABULARY].view(np.int8)
+    for found, expected in zip(
+        (logits, *cached(prompt, memory, length)), plain_prompt(prompt), strict=True
+    ):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_a_step_behind_a_prompt_reads_what_it_left():
+    """Its keys and values, from memory, make the logits of a plain step on the plain ones."""
+    prompt = prepare_prompt(ARCH, 10)
+    step = follow(prompt, values(prompt).memory, 10)
+    _, keys, old = (each.astype(np.int8) for each in plain_prompt(prompt))
+    plain = replace(step, step=replace(step.step, keys=keys, values=old))
+    found = stored(plain, values(step))
+    for each, expected in zip(found, plain_step(plain), strict=True):
+        np.testing.assert_array_equal(each, expected)
+
+
+def test_a_length_of_a_bucket_changes_nothing_before_its_last_token():
+    """Attention is causal, and a bucket's program the same: keys and values of 5 tokens of 9."""
+    whole, short = prepare_prompt(ARCH, 9), prepare_prompt(ARCH, 5)
+    step = replace(
+        whole.step,
+        **{name: getattr(whole.step, name)[:5] for name in ("tokens", "cosines", "sines")},
+    )
+    short = replace(whole, step=step, image=prompt_image(whole.model, whole.rows, step))
+    assert short.program == whole.program
+    for one, other in zip(
+        cached(short, values(short).memory, 5), cached(whole, values(whole).memory, 5), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+        assert one.any()
+
+
+@pytest.mark.parametrize(
+    ("arch", "heads", "change", "sentence"),
+    [
+        ({}, 2, {"before": ()}, "tokens' rows, not a decoder without"),
+        ({"mm_tokens": 32}, 2, {}, "16 columns and 4, 8 or 16 tokens, not of 16 and 32"),
+        ({"mm_tile_columns": 32}, 2, {}, "16 columns and 4, 8 or 16 tokens, not of 32 and 8"),
+        ({}, 2, {"attention_percent": 30}, "all scores, not 30 % of their blocks"),
+        ({"weight_bits": (5,)}, 2, {}, "rows that fill lines, not those of model.layers.0.self_a"),
+        ({"weight_buffer": {"capacity_bytes": 4096}}, 2, {}, "half of weight_buffer, not 256"),
+        ({"out_buffer": {"capacity_bytes": 8192}}, 2, {}, "66 lines of the out_buffer, .* has 64"),
+    ],
+)
+def test_a_prompt_without_an_image_is_named(arch, heads, change, sentence):
+    """What it needs and what was found."""
+    model = compile_model(
+        decoder_of(graph(9, heads=heads, kv_heads=heads)), load_arch(ARCH, **arch)
+    )
+    changed = replace(model, decoder=replace(model.decoder, **change))
+    with pytest.raises(ValueError, match=f"tiny: an image of a prompt needs .*{sentence}"):
+        check_prompt(changed)
+
+
+def test_zeros_of_a_prompt_lie_where_no_step_writes():
+    """A prompt adds the out buffer's last lines: logits of a step must end before them."""
+    model = compile_model(decoder_of(graph(9)), ARCH)
+    head = model.spots["lm_head"]
+    for line, fits in ((252, True), (253, False)):
+        moved = replace(model, spots={**model.spots, "lm_head": replace(head, results=line)})
+        if fits:
+            check_prompt(moved)
+        else:
+            with pytest.raises(ValueError, match="257 lines of the out_buffer, which has 256"):
+                check_prompt(moved)
+
+
+def test_heads_of_another_size_have_no_prompts():
+    """A row of the cache is a line."""
+    model = compile_model(decoder_of(graph(9)), ARCH)
+    layer = tuple(
+        replace(node, size=128) if isinstance(node, Attention) else node
+        for node in model.decoder.layers[0]
+    )
+    changed = replace(model, decoder=replace(model.decoder, layers=(layer,)))
+    with pytest.raises(ValueError, match="needs heads of 64, not 128"):
+        check_prompt(changed)
 
 
 def test_a_step_leaves_all_but_its_own_rows_as_they_were():
@@ -145,16 +273,25 @@ def test_a_projection_without_an_image_is_named(arch, changes, sentence):
 
 
 SYS = "SYS\n"
+STREAM = "LD bytes=256 buffer=0 rows=16 groups=1 channels=1 release=MM"
 
 
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("MM", "Instruction 1: MM has no defined values"),
+        ("MM", "Instruction 1: MM finds no filled half buffer"),
         ("MV", "Instruction 1: MV finds no filled half buffer"),
         (
-            "LD bytes=64 channels=1 buffer=1",
-            "Instruction 1: LD into buffer ACT has no defined values",
+            f"{STREAM}\nMM wait=LD tokens=8",
+            "Instruction 2: MM has no defined values in a reduction in parts",
+        ),
+        (
+            f"{STREAM}\nMM wait=LD tokens=8 emit=1",
+            "Instruction 2: MM multiplies 0 elements of a token by 16",
+        ),
+        (
+            "LD bytes=260 buffer=2 rows=16 bits=8 groups=1 channels=1",
+            "Instruction 1: LD brings 260 B of weights for portions of 16 rows with 256",
         ),
         (
             "LD address=1000000 bytes=64 channels=1",

@@ -7,7 +7,7 @@ import pytest
 import mapping.graph
 import sparseloom as sl
 from mapping import Cache, map_graph
-from mapping.cache import MOST_ENTRIES, Recent
+from mapping.cache import MOST_ENTRIES, CacheWarning, Recent
 from mapping.exhaustive import exhaustive
 from simulator.arch.load import load_arch
 from workloads.zoo import build
@@ -72,6 +72,10 @@ def test_only_proved_choices_are_kept(tmp_path, graph):
 DAMAGE = {
     "no json": lambda _: "{",
     "no object": lambda _: "[]",
+    "nothing": lambda _: "",
+    "no mapping": lambda _: json.dumps({"digest": "0", "mapping": []}),
+    "no end": lambda _: "[" * 100_000,
+    "no number": lambda d: json.dumps({**d, "mapping": {**d["mapping"], "cost": "x"}}),
     "empty object": lambda _: "{}",
     "foreign": lambda _: json.dumps({"digest": "0", "mapping": {"setting": 3}}),
     "another bound": lambda d: json.dumps({**d, "mapping": {**d["mapping"], "bound": 1}}),
@@ -110,11 +114,27 @@ def test_a_choice_that_no_longer_costs_what_it_did_is_solved_again(tmp_path, gra
     assert len(solved) == 2
 
 
-def test_a_folder_that_cannot_be_written_is_left_alone(tmp_path, graph):
-    blocked = tmp_path / "file"
-    blocked.write_text("")
-    found = map_graph(graph, load_arch("nm-tiny"), cache=Cache(blocked / "cache"))
-    assert found.gap == 0
+@pytest.mark.parametrize("inside", ["", "cache"])
+def test_a_folder_that_cannot_be_written_is_a_warning_and_no_more(tmp_path, graph, inside):
+    """The choice is the same without it, and said once, however many choices there are."""
+    (tmp_path / "file").write_text("")
+    cache, machine = Cache(tmp_path / "file" / inside), load_arch("nm-tiny")
+    with pytest.warns(CacheWarning, match=r"Cache folder '.*' cannot be written: "):
+        found = map_graph(graph, machine, cache=cache)
+    map_graph(graph, load_arch("nm-tiny", rows=3), cache=cache)  # a warning would be an error
+    assert same(found, map_graph(graph, machine))
+
+
+def test_an_entry_that_is_a_folder_is_left_and_nothing_lies_beside_it(tmp_path, graph):
+    """What cannot be renamed into place is taken away again."""
+    machine = load_arch("nm-tiny")
+    first = map_graph(graph, machine, cache=Cache(tmp_path))
+    (file,) = tmp_path.iterdir()
+    file.unlink()
+    (file / "in the way").mkdir(parents=True)
+    with pytest.warns(CacheWarning):
+        assert same(first, map_graph(graph, machine, cache=Cache(tmp_path)))
+    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_packed_groups_are_found_again(tmp_path):

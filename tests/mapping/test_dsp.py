@@ -434,6 +434,38 @@ def test_weight_addresses_never_overlap():
     assert ends[-1][1] * 64 * 4 == compiled.weight_bytes
 
 
+def test_layers_of_mixed_widths_set_as_much_memory_aside_as_the_widest_layer_takes():
+    """Memory for weights ends behind the head, which follows layers of one size."""
+    graph = small(decode=4)
+    narrow, wide = (model(graph, small_arch(weight_bits=(bits,))) for bits in (4, 8))
+    mixed = model(graph, small_arch(weight_bits=(4, 8, 4)))
+    assert narrow.weight_bytes == narrow.weight_memory_bytes
+    assert narrow.weight_bytes < mixed.weight_bytes < wide.weight_bytes
+    assert mixed.weight_memory_bytes == wide.weight_memory_bytes
+    ends = [
+        i.get("address") + -(-i.get("bytes") // 64)
+        for i in decode(encode(mixed.program("decode", 4).code))
+        if i.module is Module.LD and i.get("base") == 0 and i.get("buffer") in (2, 4)
+    ]
+    assert max(ends) * 64 * mixed.arch.cores == mixed.weight_memory_bytes
+    detail = simulate_decoder(graph, mixed.arch).result.detail
+    assert detail["weight_memory_bytes"] == mixed.weight_memory_bytes
+
+
+def test_padding_of_mixed_widths_must_fit_the_memory():
+    """What layers of 4 bits leave free beside one of 8 counts against the HBM."""
+    graph = small(decode=4)
+    wide = model(graph, small_arch(weight_bits=(8,)))
+    held = wide.weight_memory_bytes + wide.kv_bytes
+    for capacity in (held, held - 1):
+        arch = small_arch(weight_bits=(4, 4, 8), hbm={"capacity_bytes": capacity})
+        if capacity == held:
+            assert model(graph, arch).weight_bytes + wide.kv_bytes < capacity
+            continue
+        with pytest.raises(ValueError, match=f"weights take {wide.weight_memory_bytes} B and the"):
+            model(graph, arch)
+
+
 @pytest.mark.parametrize("percent", [1, 30, 100])
 def test_block_map_is_causal_and_keeps_its_share(percent):
     """The diagonal is kept, nothing above it, and every row its share of blocks."""
@@ -579,6 +611,24 @@ def test_products_are_counted_for_real_tokens():
     assert uses <= result.cycles * result.arch.peak_macs_per_cycle
 
 
+def test_products_with_a_weight_and_with_an_activation_are_counted():
+    """Weights' zeros are left alone, skipped blocks of attention by both; activations are dense."""
+    graph = small(prefill=96, decode=9).sparsify(NofM(4, 16), first_layer=True)
+    arch = small_arch(compression=replace(VHK158.compression, model="small", attention_block=16))
+    rows = simulate_decoder(graph, arch).result.per_op
+    assert (rows["macs_weight"] == rows["macs_effectual"]).all()
+    products = rows[rows["kind"] == "gemm"]
+    assert (4 * products["macs_weight"] == products["macs_dense"]).all()
+    assert (products["macs_act"] == products["macs_dense"]).all()
+    dense = small(prefill=96, decode=9)
+    result = simulate_decoder(dense, arch).result
+    scores = result.per_op[result.per_op["name"] == "prefill.model.layers.0.self_attn"]
+    assert scores["macs_act"] == scores["macs_effectual"]
+    assert 0 < scores["macs_act"] < scores["macs_dense"]
+    assert result.macs_effectual <= min(result.macs_weight, result.macs_act)
+    assert max(result.macs_weight, result.macs_act) <= result.macs_dense == dense.macs
+
+
 def test_slow_instruction_memory_is_charged():
     """DDR that streams instructions slower than they run adds its own row."""
     graph = small(decode=4)
@@ -656,7 +706,7 @@ def test_programs_read_the_cache_where_it_lies():
     """A prompt reads the first head's keys and values of every layer at their place."""
     compiled = model(small(prefill=32), small_arch())
     read = {
-        i.get("address")
+        i.get("address") // (4 if i.get("split") else 1)  # pieces of a line, or lines
         for i in decode(encode(compiled.program("prefill", 32).code))
         if i.module is Module.LD and i.get("base") == Base.KV and i.get("buffer") == Buffer.WEIGHT
     }

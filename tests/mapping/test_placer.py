@@ -525,7 +525,7 @@ def test_count_makes_numbered_units(write):
         (
             "dsp: 4",
             "dsp: lots",
-            r"p\.yaml, line 5: units\.0\.dsp is 'lots': input should be",
+            r"p\.yaml, line 5: units\.0\.dsp is 'lots'; it must be a whole number",
         ),
         ("name: a, ", "", r"p\.yaml, line 5: key 'units\.0\.name' is missing"),
         ("columns: 2", "columns: 0", r"p\.yaml, line 3: Grid columns must be at least 1, not 0"),
@@ -537,7 +537,7 @@ def test_count_makes_numbered_units(write):
         ("source: a", "source: x", r"p\.yaml, line 10: no unit is called 'x'"),
         ("unit: t", "unit: a", r"p\.yaml, line 8: 'a' is no grid of units; grids: t"),
         ("lut: 5", "lut: 5, count: 3", r"line 6: Unit 't' has a count or a grid, not both"),
-        ("grid: [2, 2]", "grid: [2, 0]", r"line 6: Unit 't': count and grid must be at least 1"),
+        ("grid: [2, 2]", "grid: [2, 0]", r"line 6: Unit 't': count and grid must be 1 to 10,000"),
         ("bits: 7", "bits: 0", r"line 10: Net 'a' to 't_\*_0': bits must be at least 1, not 0"),
         ("problem: slots", "problem: [", r"p\.yaml, line \d+: not valid YAML"),
     ],

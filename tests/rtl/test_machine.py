@@ -1,13 +1,10 @@
-"""What the machine and its assembler refuse, by name; and the machine's export."""
+"""What the machine and its assembler refuse, by name."""
 
-import json
-import re
 from dataclasses import replace
 
 import pytest
 
 from mapping.graph import map_graph
-from rtl.export import export_machine, machine_name
 from rtl.machine.assembler import assemble, layout_rules
 from rtl.machine.machine import check_machine
 from rtl.machine.program import mask, packed
@@ -135,32 +132,3 @@ def test_look_up_tables_are_exact_where_their_arguments_are():
     assert (exp[0], inverse[one], inverse[two]) == (0x3C00, 0x3C00, 0x3800)
     assert exp[one] == 0x35E3  # exp(-1) = 0.36788
     assert exp[0x7C00 >> 5] == 0
-
-
-AXI4_PORTS = {
-    "aw": "id addr len size burst lock cache prot qos valid ready",
-    "w": "data strb last valid ready",
-    "b": "id resp valid ready",
-    "ar": "id addr len size burst lock cache prot qos valid ready",
-    "r": "id data resp last valid ready",
-}
-
-
-def test_the_machine_is_exported_as_an_axi4_master(tmp_path):
-    """One PE module, the bus by AXI4's names, and every port in the description."""
-    paths = export_machine(ARCH, tmp_path)
-    text = paths.verilog.read_text()
-    ports = json.loads(paths.parameters.read_text())["ports"]
-    header = re.search(rf"module {paths.module}\((.*?)\);", text, re.S)
-    assert paths.module == machine_name(ARCH)
-    assert set(ports) == {p.strip() for p in header.group(1).split(",")} - {"clk", "rst"}
-    names = {f"m_axi_{channel}{n}" for channel, s in AXI4_PORTS.items() for n in s.split()}
-    assert {name for name in ports if name.startswith("m_axi_")} == names
-    assert ports["m_axi_awvalid"] == {"direction": "output", "bits": 1}
-    assert ports["m_axi_awready"] == {"direction": "input", "bits": 1}
-    assert ports["m_axi_araddr"] == {"direction": "output", "bits": 32}
-    assert ports["m_axi_wstrb"] == {"direction": "output", "bits": 8}
-    assert ports["m_axi_rdata"] == {"direction": "input", "bits": 64}
-    assert ports["m_axi_rready"] == {"direction": "output", "bits": 1}
-    assert ports["done"] == {"direction": "output", "bits": 1}
-    assert text.count("\nmodule nm_pe_") == 1

@@ -60,11 +60,11 @@ def test_parameters_pass_through_unchanged():
             r"unknown key 'training\.sore\.width'; known: lanes, max_n",
         ),
         ({"dram": {"bw": 3}}, r"unknown key 'dram\.bw'; known: bandwidth_bytes_per_s, latency"),
-        ({"rows": "x"}, r"^systolic: rows is 'x': input should be a valid integer"),
-        ({"rows": 2.5}, r"rows is 2\.5: input should be a valid integer"),
+        ({"rows": "x"}, r"^systolic: rows is 'x'; it must be a whole number"),
+        ({"rows": 2.5}, r"rows is 2\.5; it must be a whole number$"),
         ({"rows": 0}, r"rows must be at least 1, not 0"),
-        ({"dataflow": "xs"}, r"dataflow is 'xs': input should be 'os', 'ws' or 'is'"),
-        ({"memory": "magic"}, r"memory is 'magic': input should be 'modelled', 'ideal' or"),
+        ({"dataflow": "xs"}, r"dataflow is 'xs'; it must be os, ws, is or null"),
+        ({"memory": "magic"}, r"memory is 'magic'; it must be modelled, ideal or steady"),
         (
             {"dram": {"bandwidth_bytes_per_s": -5}},
             r"_per_s must be at least 1, not -5",
@@ -85,7 +85,7 @@ def test_bad_override_is_named_with_what_is_allowed(overrides, sentence):
     [
         (
             "base: sat-vcu1525\nparameters:\n  rows: -2\n",
-            r"a\.yaml: NMArray rows must be",
+            r"a\.yaml, line 3: NMArray rows must be",
         ),
         ("base: sat-vcu1525\nparameters:\n  rowz: 2\n", r"a\.yaml, line 3: unknown key 'rowz'"),
         ("base: sat\n", r"a\.yaml, line 1: unknown base 'sat'; known: .*nm-tiny"),
@@ -129,7 +129,7 @@ def test_numbers_may_be_written_with_an_exponent(tmp_path, number):
 def test_a_fraction_where_a_whole_number_is_wanted_is_named(tmp_path):
     path = tmp_path / "a.yaml"
     path.write_text("base: systolic\nparameters:\n  rows: 1.5e0\n")
-    with pytest.raises(ValueError, match=r"line 3: rows is 1\.5: input should be a valid integer"):
+    with pytest.raises(ValueError, match=r"line 3: rows is 1\.5; it must be a whole number"):
         load_arch(path)
 
 

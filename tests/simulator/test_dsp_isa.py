@@ -82,24 +82,27 @@ def test_wait_mask_counts_the_other_modules_from_the_highest_bit():
             "12314005 00000003 00000009 00000800 00000000 00000000 00000001",
         ),
         (
-            "LD turned=1 rows=7 bits=4 shift=2 rows_8=6 rows_4=5 groups=3 metadata=2 rows_2=1",
-            "10002000 00000000 00000000 00070024 00060005 00300002 00010000",
+            (
+                "LD turned=1 split=1 rows=7 bits=4 shift=2 rows_8=6 rows_4=5 groups=3 metadata=2 "
+                "rows_2=1"
+            ),
+            "10003000 00000000 00000000 00070024 00060005 00300002 00010000",
         ),
         (
-            "ST wait=MISC release=SYS buffer=3 link=1 bank=9 base=3 address=4 channels=8 shift=4",
-            "2105a009 30000004 42000000",
+            "ST wait=MISC release=SYS buffer=3 link=1 split=1 bank=9 address=4 shift=4",
+            "2105b009 00000004 02000000",
         ),
         (
-            "MM wait=LD emit=1 sparse=1 groups=256 act=2 weight=3 out=4 passes=8 tokens=128",
-            "38024100 00020003 00040008 80000000",
+            "MM wait=LD emit=1 groups=256 act=2 out=4 passes=8 tokens=128 tabled=1 down=3 table=5",
+            "38020100 00020000 00040008 80830005",
         ),
         (
             "MV wait=LD relu=1 groups=1 shift=8 vector=1 matrix=2 tabled=1 down=3 table=5",
             "48008001 80010002 00000000 01030005",
         ),
         (
-            "MISC op=4 groups=3 turn=2 a=1 repeat=1 b=2 out=3 rows=5",
-            "50010003 20011002 00030005",
+            "MISC op=4 groups=3 turn=1 a=1 blocked=1 repeat=1 b=2 out=3 rows=5",
+            "50010003 10013002 00030005",
         ),
         ("SYS wait=ST code=1", "f4000001"),
     ],
@@ -223,7 +226,7 @@ def test_program_files_survive_the_disk(saved):
         (lambda b: b[:7], r"step\.bin' is truncated or corrupt"),
         (lambda b: b[:60] + bytes([b[60] ^ 1]) + b[61:], r"truncated or corrupt"),
         (lambda b: b"ELF" + b, r"step\.bin' is not a program file"),
-        (lambda b: b[:6] + b"\x09\x00" + b[8:], r"version 9; this reads 2"),
+        (lambda b: b[:6] + b"\x09\x00" + b[8:], r"version 9; this reads 3"),
     ],
 )
 def test_a_damaged_program_file_is_named(saved, damage, sentence):

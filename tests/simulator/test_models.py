@@ -278,7 +278,7 @@ def test_least_packed_is_plain_when_a_bit_a_position_does_not_pay():
             {"act_bytes_per_cycle": 3},
             "act_bytes_per_cycle must share the 1024 .* not 3",
         ),
-        ("stc-like", {"precision": "int4"}, "precision is 'int4': input should be 'int8' or"),
+        ("stc-like", {"precision": "int4"}, "precision is 'int4'; it must be int8 or"),
     ],
 )
 def test_model_parameters_out_of_range_are_refused(arch, overrides, sentence):

@@ -142,6 +142,18 @@ def test_results_beyond_a_rows_end_are_zero_and_the_counts_are_those_of_the_beat
     }
 
 
+def test_rows_that_grow_are_softmax_of_their_elements_alone():
+    """Each row is that of a softmax as long as it, zeros behind; slots are those of whole rows."""
+    x, _ = drawn(np.random.default_rng(2), 3, 10)
+    job = replace(JOB, first=4)
+    trace = run(job, pack_rows(job, x))
+    for row, found in enumerate(trace.results.reshape(3, 12)):
+        np.testing.assert_array_equal(found[: 4 + row], softmax(x[row : row + 1, : 4 + row], 4)[0])
+        assert not found[4 + row :].any()
+    assert trace.counts["special", "element", "full"] == 4 + 5 + 6
+    assert job.slots == JOB.slots
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
@@ -149,6 +161,8 @@ def test_results_beyond_a_rows_end_are_zero_and_the_counts_are_those_of_the_beat
         ({"length": MAX_LENGTH + 1}, "1 to 32768 elements, not 32769"),
         ({"rows": 0}, "at least 1 row, not 0"),
         ({"epsilon": 1 << 16}, "Epsilon must be 0 to 65535 of 2\\*\\*16, not 65536"),
+        ({"first": 9}, "softmax's, the first of at most 8 elements, not softmax's with 9"),
+        ({"first": 1, "op": SpecialOp.SILU}, "Rows that grow are softmax's, .* not silu's with 1"),
     ],
 )
 def test_jobs_out_of_range_are_named(changed, message):

@@ -1,6 +1,7 @@
 """The command line: output, exit codes and one clear sentence for every bad input."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -134,28 +135,40 @@ def test_rtl_writes_verilog_that_carries_the_digest(command, tmp_path):
     assert answer["digest"] in (tmp_path / verilog).read_text()
 
 
-def test_rtl_of_the_whole_machine_needs_one_that_can_be_built(command, tmp_path):
-    """`--machine` adds the top level behind AXI4, and refuses before anything is written."""
-    code, out, _ = command("rtl", "--arch", "sat-tiny", "--machine", "--out", tmp_path, "--json")
-    assert code == 0
-    assert json.loads(out)["modules"][-1].startswith("nm_machine_")
-    code, _, err = command("rtl", "--arch", "sat-vcu1525", "--machine", "--out", tmp_path / "no")
+@pytest.mark.parametrize(
+    ("preset", "sentence"),
+    [
+        ("sat-vcu1525", "dram.bandwidth_bytes_per_s must be a power of two"),
+        ("flightllm-u280", "cores must be 1, not 3"),
+    ],
+)
+def test_rtl_of_a_whole_machine_that_cannot_be_built_is_refused(
+    command, tmp_path, preset, sentence
+):
+    """Before anything is written."""
+    code, _, err = command("rtl", "--arch", preset, "--machine", "--out", tmp_path / "no")
     assert code == 2
-    assert "The RTL machine: dram.bandwidth_bytes_per_s must be a power of two" in err
+    assert f"The RTL machine: {sentence}" in err
     assert not (tmp_path / "no").exists()
 
 
-def test_rtl_of_a_core_of_dsp_chains_is_its_whole_machine(command, tmp_path):
-    """With `--machine` its units and its top level; boards of several cores are refused."""
-    code, out, _ = command(
-        "rtl", "--arch", "flightllm-tiny", "--machine", "--out", tmp_path, "--json"
+def test_rtl_of_a_board_is_its_units_and_a_note(command, tmp_path):
+    """A machine that is a model only as a whole exports the units of a core, at its parameters."""
+    board = tmp_path / "board.yaml"
+    board.write_text(
+        "base: flightllm-vhk158\nparameters: {mv_columns: 2, mm_columns: 1, misc_lanes: 2}\n"
     )
+    code, out, _ = command("rtl", "--arch", board, "--out", tmp_path / "out")
     assert code == 0
-    names = [name.rpartition("_")[0] for name in json.loads(out)["modules"]]
-    assert names == ["mpe", "dequantiser", "special", "dsp_machine"]
-    code, _, err = command("rtl", "--arch", "flightllm-u280", "--machine", "--out", tmp_path / "no")
-    assert code == 2
-    assert "The RTL machine: cores must be 1, not 3" in err
+    why = f"note: {board} as a whole is a model only. The RTL machine: cores must be 1, not 4"
+    assert out.splitlines()[0] == why
+    files = {path.name.rpartition("_")[0]: path for path in (tmp_path / "out").glob("*.json")}
+    assert sorted(files) == ["dequantiser", "mpe", "special"]
+    parameters = {n: json.loads(file.read_text())["parameters"] for n, file in files.items()}
+    assert (parameters["mpe"]["vpus"], parameters["special"]["lanes"]) == (1, 2)
+    code, _, err = command("rtl", "--arch", board, "--machine", "--out", tmp_path / "no")
+    assert (code, (tmp_path / "no").exists()) == (2, False)
+    assert "cores must be 1, not 4" in err
 
 
 def test_cosim_agreement_exits_zero(command, machine):
@@ -362,7 +375,7 @@ def test_out_under_a_file_is_refused(command, topology, tmp_path):
     ("arguments", "part"),
     [
         (["fly"], "fly"),
-        (["run"], "source"),
+        (["run"], "WORKLOAD"),
         (["run", "resnet9", "--arch"], "--arch"),
         (["run", "resnet9", "--arch", "nm-tiny", "--speed", "9"], "--speed"),
         (["run", "resnet9", "--arch", "nm-tiny", "--batch", "two"], "--batch"),
@@ -575,6 +588,32 @@ def test_rtl_into_a_file_is_refused_before_the_work(command, tmp_path):
 def test_machines_are_called_as_the_user_calls_them(command, arguments, sentence):
     """Presets and the kinds of machine files, no names of classes."""
     _refused(command(*arguments), sentence)
+
+
+COMMANDS = ("run", "map", "explain", "list", "place", "rtl", "cosim", "sweep", "report")
+
+
+@pytest.mark.parametrize("name", ["", "reproduce", *COMMANDS])
+def test_help_fits_its_page_and_says_what_values_are(command, monkeypatch, name):
+    """At most 100 columns however wide the window; values in words, first sentences whole."""
+    monkeypatch.setenv("COLUMNS", "200")
+    code, out, _ = command(*([name] if name else []), "--help")
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= 100
+    options = re.findall(r"^  (--[a-z-]+)( \S+)?", out, re.M)
+    assert options
+    for _, value in options:
+        assert not re.search(r"<(str|int|float|path|list)", value)
+    if not name:
+        assert "..." not in out.partition("Commands:")[2]
+
+
+def test_explain_takes_what_run_takes(command, topology):
+    """Options of a workload are the same wherever one is given."""
+    pages = {name: command(name, "--help")[1] for name in ("run", "map", "explain")}
+    taken = {name: set(re.findall(r"^  (--[a-z-]+)", page, re.M)) for name, page in pages.items()}
+    only_chosen = {"--mapper", "--objective", "--fuse"}
+    assert taken["run"] - {"--out", "--baseline"} == taken["map"] == taken["explain"] | only_chosen
 
 
 def test_help_of_reproduce_lists_every_section_on_a_line(command):

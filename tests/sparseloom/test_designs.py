@@ -277,7 +277,7 @@ def test_bandwidth_and_power_are_limits(path, text, limit, name, place):
         ("reference:", "reverence:", r"unknown key 'reverence'; .* \(did you mean 'reference'\?\)"),
         ("lut: 0.02", "lut: 2", r"line 13: Cap lut must be above 0 and at most 1, not 2"),
         ("caps: {lut: 0.02}", "as_reference: [led]", r"line 13: budget\.as_reference\.0 is 'led'"),
-        ("caps: {lut: 0.02}", "power_w: 0", r"line 12: Budget power_w must be above 0, not 0"),
+        ("caps: {lut: 0.02}", "power_w: 0", r"line 13: Budget power_w must be above 0, not 0"),
         ("{rows: 4}", "{rows: [4, 8]}", r"The reference is one machine"),
         ("budget:", "machines: 0\nbudget:", r"A design has at least 1 of machines, not 0"),
         ("rows: [2, 4, 8]", "rows: []", r"line 8: archs\.0\.parameters\.rows has no values"),
@@ -288,6 +288,13 @@ def test_bandwidth_and_power_are_limits(path, text, limit, name, place):
             "reference: flex-tiny",
             r"The reference of small has no result: .* pe_grid and dsp_chain .*, not of a FlexDpe",
         ),
+        (
+            "[dense, 2:4]",
+            "[9:8]",
+            r"small\.yaml, line 4: N:M sparsity needs 0 <= N <= M .*, not 9:8",
+        ),
+        ("base: nm-tiny\n", "base: nm-tyny\n", r"line 6: Unknown arch 'nm-tyny'"),
+        ("reference: {base: nm-tiny", "reference: {base: nm", r"line 11: Unknown arch 'nm'"),
         ("problem: design", "problem: dsign", r"must be one of slots, sites, design, not 'dsign'"),
     ],
 )

@@ -64,6 +64,19 @@ def test_published_compression_is_named_and_can_be_declined(document):
     assert dense["prefill_s"] > document["prefill_s"]
 
 
+def test_a_compression_of_ones_own_is_named_as_the_machines(tmp_path):
+    """Only what a preset has is called published; a file that changes no part of it has it too."""
+    machine = tmp_path / "mine.yaml"
+    labels = {}
+    for change in ("compression: {kept_percent: 60}", "mm_tokens: 64"):
+        machine.write_text(f"base: {ARCH}\nparameters: {{{change}}}\n")
+        found = run("llama2-7b", arch=machine, prefill=128).to_json()
+        labels[found["sparsity"]] = found["notes"][0]
+    own = "Machine's own compression of llama2-7b: q_proj and k_proj keep 60 % of their weights"
+    assert labels["machine's own compression"].startswith(own)
+    assert labels["published compression"].startswith("Published compression of llama2-7b")
+
+
 def test_modules_of_a_phase_are_reported(document):
     """Busy time of LD ST MM MV MISC SYS by phase; none is busier than the phase is long."""
     for phase, modules in document["modules"].items():
@@ -98,6 +111,16 @@ def test_explain_says_what_bounds_an_llm(command):
     assert json.loads(out)["causes"]
 
 
+def test_explain_says_the_same_of_equal_layers_once(command):
+    """An LLM's rows are its kinds of operators, with the layers they stand for."""
+    code, out, _ = command("explain", "llama2-7b", "--arch", ARCH, "--decode", 2, "--top", 30)
+    assert code == 0
+    assert "dataflows" not in out  # a machine of programs has no rivals to show
+    assert "busiest 291 of 291 operators" in out
+    assert out.count(" decode.model.layers.0-31.mlp.down") == 1
+    assert "32 x" in out
+
+
 def test_explain_says_what_every_switch_is_worth(command, tmp_path):
     """Optimisations that the machine uses are switched off one by one; others are not listed."""
     (tmp_path / "mine.yaml").write_text(MINE)
@@ -113,7 +136,7 @@ def test_explain_says_what_every_switch_is_worth(command, tmp_path):
         "block-sparse attention",
     ]
     assert min(worth.values()) > 1
-    assert story["sparsity"] == "published compression"
+    assert story["sparsity"] == "machine's own compression"
     assert any("2 of 4 bits; the head has 4 bits." in line for line in story["sentences"])
     channels = "core 0 in 0 to 7, core 1 in 8 to 15, core 2 in 16 to 23, core 3 in 24 to 31"
     assert any(channels in line for line in story["sentences"])
@@ -220,7 +243,10 @@ def test_list_says_how_much_of_the_presets_has_rtl(command):
             "needs an arch with `training` units",
         ),
         (("run", "llama2-7b", "--arch", ARCH, "--memory", "ideal"), "memory modelled, not ideal"),
-        (("run", "uneven.yaml", "--arch", ARCH), "uneven: 3 kv_heads do not divide 8 heads"),
+        (
+            ("run", "uneven.yaml", "--arch", ARCH),
+            "uneven.yaml, line 6: 3 kv_heads do not divide 8 heads",
+        ),
         (("run", "none.yaml", "--arch", ARCH), "does not exist"),
         (("run", "13b.yaml", "--arch", "u280.yaml"), "the HBM holds 8589934592 B"),
         (("run", "empty.onnx", "--arch", ARCH), "say how many tokens of each"),
@@ -242,7 +268,7 @@ def test_bad_input_is_one_sentence(command, tmp_path, arguments, sentence):
 
 
 def test_python_surface_runs_and_prices_a_decoder():
-    """sl.simulate and sl.price take the machine; sl.map has nothing to choose."""
+    """sl.simulate and sl.price take the machine, and sl.map costs what is simulated."""
     machine = sl.arch(ARCH, decode_bucket=4)
     assert isinstance(machine, sl.DspChain)
     graph = decoder("tiny", "opt-6.7b", **SIZE, prefill=30, decode=5)
@@ -252,12 +278,68 @@ def test_python_surface_runs_and_prices_a_decoder():
     assert {c for c, _, _ in result.counts} <= {c for c, _, _ in cost.breakdown}
     assert "hbm2" not in cost.table
     assert cost.prices["dram", "read", "full"].pj == 6.25
-    with pytest.raises(ValueError, match="one way, so there is nothing to map: run the graph"):
-        sl.map(graph, machine)
+    mapped = sl.map(graph, machine, mapper="greedy")
+    assert (mapped.mapper, mapped.cost) == ("greedy", result.cycles)
     with pytest.raises(ValueError, match="runs the graph of a decoder, not a schedule"):
-        sl.simulate(sl.map(sl.gemm(4, 4, 4), "systolic"), machine)
-    with pytest.raises(ValueError, match="Unknown mapper 'luck'"):
-        simulate_graph(graph, machine, mapper="luck")
+        sl.simulate(mapped, machine)
+    for call in (sl.map, simulate_graph):
+        with pytest.raises(ValueError, match=r"^Unknown mapper 'luck'; known: exhaustive, integer"):
+            call(graph, machine, mapper="luck")
+        with pytest.raises(ValueError, match=r"^Unknown objective 'area'; known: cycles, energy"):
+            call(graph, machine, objective="area")
+        with pytest.raises(ValueError, match=r"^DspChain does not fuse operators; NMArray does"):
+            call(graph, machine, fuse=True)
+
+
+LENGTHS = [(30, 5), (0, 20), (130, 0)]
+
+
+@pytest.mark.parametrize(("prefill", "decode"), LENGTHS)
+def test_map_costs_what_run_simulates(command, tmp_path, prefill, decode):
+    """Cycles, energy and bytes of `map` are those of `run`, operator by operator."""
+    (tmp_path / "mine.yaml").write_text(MINE)
+    source = (tmp_path / "mine.yaml", "--arch", ARCH, "--prefill", prefill, "--decode", decode)
+    _, out, _ = command("run", *source, "--json")
+    ran = json.loads(out)
+    of = {
+        "cycles": [op["cycles"] for op in ran["ops"]],
+        "dram_bytes": [op["dram_read_bytes"] + op["dram_write_bytes"] for op in ran["ops"]],
+        "energy": None,
+    }
+    for objective, rows in of.items():
+        code, out, err = command("map", *source, "--objective", objective, "--json")
+        assert (code, err) == (0, "")
+        mapped = json.loads(out)
+        assert [op["name"] for op in mapped["ops"]] == [op["name"] for op in ran["ops"]]
+        assert rows is None or [op["cost"] for op in mapped["ops"]] == rows
+        assert (mapped["bound"], mapped["gap"]) == (mapped["cost"], 0)
+        assert mapped["considered"] == len(mapped["ops"])
+        assert any(note.startswith("The compiler of a DspChain has") for note in mapped["notes"])
+    assert mapped["cost"] == pytest.approx(ran["energy_j"], rel=1e-12, abs=0)
+
+
+def test_map_names_tile_width_and_loads_of_every_product(command):
+    """The published compression applies as in a run; the table shows mode, N and bits."""
+    source = ("llama2-7b", "--arch", "flightllm-vhk158", "--prefill", 128, "--decode", 16)
+    code, out, _ = command("map", *source, "--json")
+    document = json.loads(out)
+    assert (code, document["sparsity"]) == (0, "published compression")
+    ops = {op["name"]: op for op in document["ops"]}
+    query = ops["prefill.model.layers.0.self_attn.q_proj"]
+    machine = sl.arch("flightllm-vhk158")
+    assert (query["dataflow"], query["nm"], query["bits"]) == (
+        "mm",
+        "16+8:16",
+        machine.layer_bits(0),
+    )
+    assert query["tile"] == {"units": 1, "m": 128, "k": 4096, "n": machine.mm_tile_columns}
+    head = ops["decode.lm_head"]
+    assert (head["dataflow"], head["repeat"], head["tile"]["m"]) == ("mv", 16, 1)
+    assert (head["bits"], head["loads"] % 16) == (machine.head_bits, 0)
+    assert ops["decode.model.norm"]["tile"] is None
+    code, out, _ = command("map", *source, "--objective", "energy", "--top", 1)
+    assert code == 0
+    assert "mv 16:16 4-bit" in out
 
 
 def test_progress_is_told_of_every_operator():

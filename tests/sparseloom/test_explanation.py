@@ -1,10 +1,11 @@
 """Explanations: the decomposition is exact, rivals are real, sentences name causes."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
-from sparseloom.explanation import _bought, explain
+from sparseloom.explanation import _bought, alike, explain
 from sparseloom.runs import run
 
 
@@ -80,3 +81,29 @@ def test_explanation_bound_dataflow_has_one_rival(topology):
 
 def test_explanation_is_plain_json(story):
     assert json.loads(json.dumps(story.to_json()))["workload"] == "resnet9"
+
+
+def test_equal_layers_are_gathered_and_no_cycle_is_lost(story):
+    """Layers whose stories are the same in all but their number share an entry, others do not."""
+    one = story.ops[1]
+    names = [f"decode.layers.{n}.mlp" for n in (0, 1, 2, 5)] + [
+        "decode.layers.0.norm",
+        "head",
+        "x2",
+    ]
+    same = [replace(one, name=name) for name in names]
+    other = replace(one, name="decode.layers.3.mlp", cycles=one.cycles + 1)
+    found = alike([*same, other])
+    assert [group.name for group in found] == [
+        "decode.layers.0-2,5.mlp",
+        "decode.layers.0.norm",
+        "head",
+        "x2",
+        "decode.layers.3.mlp",
+    ]
+    assert [group.members for group in found] == [4, 1, 1, 1, 1]
+    assert sum(group.cycles for group in found) == 7 * one.cycles + other.cycles
+    assert found[0].story == same[0]
+    groups = alike(story.ops)
+    assert sum(group.cycles for group in groups) == sum(op.cycles for op in story.ops)
+    assert sum(group.members for group in groups) == len(story.ops)

@@ -63,9 +63,15 @@ def test_rtl_and_cosim_of_a_grid_with_delta_encoder(command, tmp_path):
 
 
 def test_grid_too_wide_for_rtl_is_refused(command):
-    """768 columns are more ports than the generator numbers; fewer of them have RTL."""
-    wide = command("rtl", "--arch", "delta-rnn-like", "--out", "verilog")
-    refused(wide, "at most 65,000 bits of chunks a cycle", "chunks of 64 are 443,713")
+    """768 columns are more ports than the generator numbers; fewer, and the encoder, have RTL."""
+    why = ("at most 65,000 bits of chunks a cycle", "chunks of 64 are 443,713")
+    refused(command("cosim", "--arch", "delta-rnn-like"), *why)
+    code, out, _ = command("rtl", "--arch", "delta-rnn-like", "--out", "verilog", "--json")
+    answer = json.loads(out)
+    assert (code, len(answer["modules"])) == (0, 1)
+    assert answer["module"].startswith("delta_encoder_")
+    assert answer["notes"][0].startswith("The grid of delta-rnn-like is a model only. RTL of a")
+    assert all(part in answer["notes"][0] for part in why)
     assert without_rtl(sl.arch("delta-rnn-like", cols=111)) is None
 
 

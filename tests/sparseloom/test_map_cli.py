@@ -5,7 +5,7 @@ import json
 import pytest
 
 import sparseloom as sl
-from mapping import MAPPERS
+from mapping import MAPPERS, Objective
 from sparseloom.cli import invoke
 
 FIELDS = [
@@ -76,6 +76,26 @@ def test_map_of_a_closed_form_machine_is_its_model(command, topology):
     assert document["cost"] == sl.simulate(sl.load(topology), "stc-like").cycles
 
 
+def test_map_of_a_grid_proves_the_blocks_of_every_objective(command):
+    """Each objective's mapping is the best under it, and tiles are the largest blocks."""
+    found = {}
+    for objective in Objective:
+        arguments = ("--image", "64", "--objective", objective.value, "--json")
+        code, out, err = command("map", "resnet18", "--arch", "sparten-like", *arguments)
+        document = json.loads(out)
+        assert (code, err, document["gap"]) == (0, "", 0)
+        products = [op for op in document["ops"] if op["tile"]]
+        assert {op["order"] for op in products} <= {"umnk", "unmk"}
+        assert len(products) == 21 < document["considered"]
+        found[objective] = document["cost"]
+    graph = sl.load("resnet18", image=64)
+    fast, frugal = (sl.simulate(graph, "sparten-like", objective=o) for o in ("cycles", "energy"))
+    assert fast.cycles == found[Objective.CYCLES] < frugal.cycles
+    energies = [sl.price(result).energy_j for result in (frugal, fast)]
+    assert energies[0] == pytest.approx(found[Objective.ENERGY], rel=1e-12, abs=0)
+    assert energies[0] < 0.99 * energies[1]
+
+
 def test_map_prints_headline_and_table(command, topology):
     code, out, err = command("map", str(topology), "--arch", "nm-tiny", "--top", "2")
     assert (code, err) == (0, "")
@@ -97,6 +117,23 @@ def test_map_keeps_proofs_in_the_folder_named_by_the_environment(
         documents.append({k: v for k, v in json.loads(out).items() if k != "seconds"})
     assert documents[0] == documents[1]
     assert len(list((tmp_path / "kept").iterdir())) == 3
+
+
+def test_a_cache_folder_that_cannot_be_written_is_one_sentence_and_no_more(
+    command, topology, tmp_path, monkeypatch
+):
+    """The document is the one without a folder; the sentence comes on stderr, once a run."""
+    _, plain, _ = command("map", str(topology), "--arch", "nm-tiny", "--json")
+    blocked = tmp_path / "blocked"
+    blocked.write_text("mine")
+    monkeypatch.setenv("SPARSELOOM_CACHE_DIR", str(blocked))
+    for _ in range(2):
+        code, out, err = command("map", str(topology), "--arch", "nm-tiny", "--json")
+        assert (code, err.count("\n")) == (0, 1)
+        assert err.startswith(f"sparseloom: Cache folder {str(blocked)!r} cannot be written: ")
+        documents = [json.loads(text) | {"seconds": 0} for text in (plain, out)]
+        assert documents[0] == documents[1]
+    assert blocked.read_text() == "mine"
 
 
 @pytest.mark.parametrize(
@@ -123,7 +160,7 @@ def test_run_is_mapped_by_the_mapper_and_objective_asked_for(command, topology):
     assert code == 0
     mapping = json.loads(out)["mapping"]
     assert (mapping["mapper"], mapping["objective"], mapping["unit"]) == ("greedy", "energy", "J")
-    assert mapping["cost"] == pytest.approx(json.loads(out)["energy_j"], rel=1e-12)
+    assert mapping["cost"] == pytest.approx(json.loads(out)["energy_j"], rel=1e-12, abs=0)
 
 
 def test_map_fuse_names_the_chains_and_the_cost_without_them(command):

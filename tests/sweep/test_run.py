@@ -266,16 +266,24 @@ def test_a_sweep_starts_the_jobs_of_a_queue(small, tmp_path, monkeypatch):
 def test_slurm_jobs_that_cannot_be_are_one_sentence(small, tmp_path, cluster, sentence):
     with pytest.raises(ValueError, match=sentence):
         sweep(small, tmp_path / "s.db", dask=cluster)
+    assert not list(tmp_path.glob("s.db*"))
 
 
-def test_a_cluster_that_does_not_answer_is_one_sentence(small, tmp_path):
+def test_a_cluster_that_does_not_answer_is_one_sentence_and_makes_no_store(small, tmp_path):
     with pytest.raises(ExecutorLost, match=r"No Dask scheduler answers at 'tcp://127\.0\.0\.1:9'"):
         sweep(small, tmp_path / "s.db", dask="tcp://127.0.0.1:9")
+    assert not list(tmp_path.glob("s.db*"))
+
+
+def test_a_store_that_cannot_be_is_refused_before_any_cluster_is_asked(small, tmp_path):
+    with pytest.raises(ValueError, match="is a folder; a store is a file"):
+        sweep(small, tmp_path, dask="tcp://127.0.0.1:9")
 
 
 def test_jobs_below_one_are_refused(small, tmp_path):
     with pytest.raises(ValueError, match="needs at least 1 job, not 0"):
         sweep(small, tmp_path / "s.db", jobs=0)
+    assert not list(tmp_path.glob("s.db*"))
 
 
 def test_evolution_resumes_and_respects_constraints(small, tmp_path):

@@ -397,7 +397,7 @@ def test_what_is_no_known_decoder_is_named(tmp_path, writer, sentence):
         ({"prefill": 4, "image": 3}, r"as a decoder has no option 'image'; known: prefill, decode"),
         ({"prefill": 4, "record": "x.npy"}, r"has no option 'record'"),
         ({"prefill": -1}, r"option prefill must be a whole number of at least 0, not -1"),
-        ({"prefill": 0}, r"mine needs prefill or decode of at least 1, not 0 and 0"),
+        ({"prefill": 0}, r"mine\.onnx as a decoder needs prefill or decode of at least 1$"),
         ({"decode": 4, "inputs": {"none": (1, 4)}}, r"has no input 'none'; known: ids"),
     ],
 )

@@ -103,12 +103,23 @@ def test_record_refuses_files_it_cannot_read(path, tmp_path):
     (tmp_path / "bad.npy").write_text("no array")
     np.save(tmp_path / "object.npy", np.array([{}], dtype=object), allow_pickle=True)
     np.savez(tmp_path / "other.npz", z=np.ones((1, 3, 6, 6), np.float32))
+    whole = (tmp_path / "other.npz").read_bytes()
+    (tmp_path / "short.npz").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "flipped.npz").write_bytes(whole[:200] + bytes([whole[200] ^ 1]) + whole[201:])
+    (tmp_path / "pickled.npy").write_text("hello")
+    np.savez(tmp_path / "none.npz")
+    np.savez(tmp_path / "object.npz", x=np.array([{}], object))
     for name, sentence in (
         ("missing.png", "missing.png' does not exist"),
         ("text.png", "is no readable image"),
         ("bad.npy", "is no readable numpy file"),
         ("object.npy", "is no readable numpy file"),
         ("other.npz", "runs on inputs x, not on z"),
+        ("none.npz", "runs on inputs x, not on none"),
+        ("short.npz", "short.npz is no readable numpy file: "),
+        ("flipped.npz", "flipped.npz is no readable numpy file: Bad CRC-32 for file 'z.npy'$"),
+        ("object.npz", "object.npz is no readable numpy file: Object arrays cannot be loaded"),
+        ("pickled.npy", r"pickled.npy is no readable numpy file: This file contains [^.]*$"),
     ):
         with pytest.raises(WorkloadError, match=sentence):
             load_onnx(path, record=tmp_path / name)
@@ -153,3 +164,23 @@ def test_recorded_checks_every_mask():
     ):
         with pytest.raises(ValueError, match=sentence):
             recorded(graph, masks_)
+
+
+def test_a_model_whose_products_read_its_inputs_alone_is_recorded(tmp_path):
+    """The zeros of an input are known without running anything."""
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 64])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 8])
+    weight = helper.make_tensor("w", TensorProto.FLOAT, [64, 8], [0.5] * 512)
+    node = helper.make_node("MatMul", ["x", "w"], ["y"], name="product")
+    path = saved(
+        helper.make_model(
+            helper.make_graph([node], "g", [x], [y], [weight]),
+            opset_imports=[helper.make_opsetid("", 13)],
+            ir_version=8,
+        ),
+        tmp_path,
+        "one.onnx",
+    )
+    values = np.arange(64, dtype=np.float32)[None] % 3
+    graph = load_onnx(path, inputs={"x": values})
+    assert np.array_equal(graph.tensors["x"].sparsity.mask, values != 0)

@@ -68,6 +68,9 @@ def _phase_options(what: str, options: dict[str, Any], *more: str) -> None:
     _known_options(what, options, ("prefill", "decode", "batch", *more))
     for name in options.keys() - set(more):
         check_size(what, name, options[name])
+    tokens = [options[name] for name in ("prefill", "decode") if name in options]
+    if tokens and not any(tokens):
+        raise WorkloadError(f"{what} needs prefill or decode of at least 1")
 
 
 def _known_options(what: str, options: dict[str, Any], known: tuple[str, ...]) -> None:

@@ -46,7 +46,9 @@ def load_shape(path: str | Path) -> DecoderShape:
             f"{file.where('like')}: unknown decoder {content['like']!r}; "
             f"{among(content['like'], FAMILIES)}"
         )
+    settings = {"name": path.stem, **content}
     try:
-        return shape_like(**{"name": path.stem, **content})
+        return shape_like(**settings)
     except ValueError as error:
-        raise ValueError(f"{file.name}: {error}") from None
+        message = str(error).removeprefix(f"{settings['name']}: ")
+        raise ValueError(f"{file.where(file.blamed(message))}: {message}") from None

@@ -425,7 +425,7 @@ def load_onnx(
     graph = fuse_post(graph) if fuse else graph
     if record is not None:
         arrays = read_record(Path(record), model)
-    if arrays:
+    if arrays or record is not None:
         graph = _recorded(net, model, graph, arrays)
     return replace(graph, notes=_notes(assumed, graph))
 

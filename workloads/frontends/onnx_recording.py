@@ -1,8 +1,10 @@
 """Running an ONNX model on real data to see which activations are zero."""
 
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +24,9 @@ DEVIATION: Final = np.array([0.229, 0.224, 0.225], dtype=np.float32)
 """Of ImageNet's red, green and blue, scaled to 0..1: what most classifiers are trained with."""
 
 ARRAYS: Final = (".npy", ".npz")
+
+UNREADABLE: Final = (OSError, ValueError, EOFError, BadZipFile, zlib.error)
+"""What reading a damaged or foreign numpy file may raise."""
 
 
 def model_inputs(model: "ModelProto") -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
@@ -62,13 +67,14 @@ def _image(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
 
 def _arrays(path: Path, names: Sequence[str]) -> dict[str, Array]:
     try:
-        content = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise WorkloadError(f"{path} is no readable numpy file: {error}") from None
-    if isinstance(content, np.ndarray):
-        return {names[0]: content}
-    with content:
-        return {name: content[name] for name in content.files}
+        with path.open("rb") as file:
+            content = np.load(file, allow_pickle=False)
+            if isinstance(content, np.ndarray):
+                return {names[0]: content}
+            return {name: content[name] for name in content.files}
+    except UNREADABLE as error:
+        why = str(error).partition(". ")[0]  # without advice on loading it unsafely
+        raise WorkloadError(f"{path} is no readable numpy file: {why}") from None
 
 
 def read_record(path: Path, model: "ModelProto") -> dict[str, Array]:
@@ -96,7 +102,7 @@ def _checked(path: Path, model: "ModelProto", inputs: Mapping[str, Array]) -> di
     for name in [*inputs, *wanted]:
         if name not in wanted or name not in inputs:
             raise WorkloadError(
-                f"{path} runs on inputs {', '.join(wanted)}, not on {', '.join(inputs)}"
+                f"{path} runs on inputs {', '.join(wanted)}, not on {', '.join(inputs) or 'none'}"
             )
         array, (shape, dtype) = inputs[name], wanted[name]
         if array.shape != shape or not np.can_cast(array.dtype, dtype, "same_kind"):
@@ -117,6 +123,8 @@ def run_model(
     """
     given = _checked(path, model, inputs)
     asked = [name for name in dict.fromkeys(tensors) if name not in given]
+    if not asked:
+        return given
     try:
         values = _session(model, asked).run(asked, given)
     except Exception as error:  # noqa: BLE001  ONNX Runtime's errors share no base class

@@ -29,6 +29,9 @@ ZOO: Final[dict[str, Callable[..., WorkloadGraph]]] = {
 }
 """Builders by name; their keyword arguments are the options of `build`."""
 
+MOST_DECODED: Final = 1 << 20
+"""Tokens of a run that are decoded: every length of the KV cache has operators of its own."""
+
 BATCH_NORMED: Final = frozenset(
     ("resnet9", "resnet18", "resnet50", "vgg19", "mobilenet-v1", "mobilenet-v2")
 )
@@ -63,3 +66,5 @@ def check_size(owner: str, option: str, value: object) -> None:
         raise ValueError(
             f"{owner} option {option} must be a whole number of at least {least}, not {value!r}"
         )
+    if option == "decode" and value > MOST_DECODED:
+        raise ValueError(f"{owner} option decode must be at most {MOST_DECODED:,}, not {value}")

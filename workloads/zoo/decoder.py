@@ -35,6 +35,9 @@ __all__ = [
 
 DEFAULT_PREFILL = 512
 
+MOST_LAYERS: Final = 10_000
+"""Layers of a decoder: each has operators of its own."""
+
 NORMS: Final = ("LayerNorm", "RMSNorm")
 ACTIVATIONS: Final = ("Relu", "Gelu", "Silu")
 
@@ -88,6 +91,8 @@ def check_field(owner: str, name: str, value: object) -> None:
     known = {"norm": NORMS, "activation": ACTIVATIONS}.get(name)
     if kind is int and (type(value) is not int or value < 1):
         raise ValueError(f"{owner}: {name} must be a whole number of at least 1, not {value!r}")
+    if name == "layers" and isinstance(value, int) and value > MOST_LAYERS:
+        raise ValueError(f"{owner}: layers must be at most {MOST_LAYERS:,}, not {value}")
     if name == "name" and not isinstance(value, str):
         raise ValueError(f"{owner}: name must be a text, not {value!r}")
     if kind is bool and type(value) is not bool:
