@@ -66,12 +66,9 @@ MEMORY_LUTS: Final = {
 Part = tuple[str, FpgaResources]
 
 
-def cells(text: str, *, without: str = "", flat: bool = False) -> FpgaResources:
-    """Return what a Verilog text takes, but for the modules that match `without`.
-
-    Hierarchy is kept, unless it is to be `flat`.
-    """
-    found = statistics(text, without, " -flatten" if flat else "")
+def cells(text: str, *, without: str = "") -> FpgaResources:
+    """Return what a Verilog text takes, but for the modules that match `without`."""
+    found = statistics(text, without)
     totals = re.findall(r'"(\w+)": +(\d+)', found[found.rindex('"num_cells_by_type"') :])
     counts = {name: int(n) for name, n in totals}
     logic = sum(n for name, n in counts.items() if re.fullmatch(r"LUT\d|SRL\w+", name))
@@ -83,21 +80,21 @@ def cells(text: str, *, without: str = "", flat: bool = False) -> FpgaResources:
     )
 
 
-def statistics(text: str, without: str, options: str = "") -> str:
+def statistics(text: str, without: str) -> str:
     """Return the numbers of cells of a Verilog text, as Yosys prints them."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "top.v").write_text(text)
         hidden = f"blackbox {without}; " if without else ""
         top = re.findall(r"^module (\w+)\(", text, flags=re.MULTILINE)[-1]
-        synthesis = f"{SYNTHESIS}{options} -top {top}"
+        synthesis = f"{SYNTHESIS} -top {top}"
         script = f"read_verilog top.v; {hidden}{synthesis}; tee -q -o stat.json stat -json"
         subprocess.run(["yosys", "-q", "-p", script], cwd=folder, check=True)
         return Path(folder, "stat.json").read_text()
 
 
-def converted(component: wiring.Component) -> str:
+def converted(component: wiring.Component, name: str = "top") -> str:
     """Return the Verilog of a component."""
-    return verilog.convert(component, name="top", emit_src=False, strip_internal_attrs=True)
+    return verilog.convert(component, name=name, emit_src=False, strip_internal_attrs=True)
 
 
 def array(
@@ -203,20 +200,17 @@ def chain_parts() -> Iterator[Part]:
         text = verilog_text(MpeParams(chain=ChainParams(), vpus=vpus, mpus=mpus, depth=2))
         name = f"around {mpus} x {vpus} chains and accumulators"
         yield name, cells(text, without="vpu_* *.accumulators_*")
-    for columns in (4, 8):
-        row = converted(Engine(wide(columns)))
-        found = cells(row, without="*.vpu_0 *.accumulators_0", flat=True)
-        yield f"around {columns} chains of a core", found
+    row = converted(Vpu(ChainParams()), "vpu") + converted(Engine(FLIGHT, part_module="vpu"))
+    yield "around 4 chains of a core", cells(row, without="vpu vpu.* *.accumulators_*")
     yield "requantisers of 4 chains", cells(converted(Requantise(FLIGHT)))
     yield "lanes of a token", cells(converted(TokenLanes(FLIGHT)))
     yield "product without requantisers", cells(converted(Product(FLIGHT)), without="top.lanes")
     matrices = cells(converted(Matrices(FLIGHT)), without="top.lanes_*")
     yield "matrices without lanes of tokens", matrices
     yield "dequantiser, 16 lanes", cells(verilog_text(DequantiserParams(lanes=16)))
-    unit = SpecialParams(lanes=4)
-    yield "special-function unit, 4 lanes", cells(verilog_text(unit))
-    around_lanes = cells(verilog_text(unit), without="special_lane_*")
-    yield "special-function unit, 4 lanes, around these", around_lanes
+    for lanes in (4, 16):
+        unit = verilog_text(SpecialParams(lanes=lanes))
+        yield f"special-function unit, {lanes} lanes", cells(unit)
     rows = cells(converted(RowUnit(FLIGHT)), without="top.unit")
     yield "rows of the special-function unit", rows
     yield "fetch", cells(converted(Fetch(FLIGHT)))
@@ -246,12 +240,12 @@ def held_out() -> Iterator[tuple[str, FpgaResources, FpgaResources]]:
         found = cells(verilog_text(engine), without="*.dsp")
         yield what, replace(found, dsp=engine.slices), dsp_chain.engine(engine)
     found = cells(verilog_text(DequantiserParams(lanes=48)))
-    yield "dequantiser, 48 lanes", found, dsp_chain.dequantiser(48)
-    found = cells(verilog_text(SpecialParams(lanes=16)))
-    yield "special-function unit, 16 lanes", found, dsp_chain.special(16)
+    yield "dequantiser, 48 lanes, as three", found, dsp_chain.dequantiser(48)
+    found = cells(verilog_text(SpecialParams(lanes=8)))
+    yield "special-function unit, 8 lanes", found, dsp_chain.special(8)
     core = wide(8)
-    text = converted(Engine(core))
-    whole = replace(cells(text, without="*.dsp", flat=True), dsp=8 * core.chain_stages)
+    text = converted(Vpu(chain), "vpu") + converted(Engine(core, part_module="vpu"))
+    whole = replace(cells(text, without="*.dsp"), dsp=8 * core.chain_stages)
     yield "row of 8 chains of a core", whole, dsp_chain.row(8)
     parts = dsp_chain.REQUANTISER.times(8) + dsp_chain.PRODUCT
     yield "product of 8 chains", cells(converted(Product(core))), parts

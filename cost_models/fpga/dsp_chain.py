@@ -67,8 +67,8 @@ AROUND: Final = FpgaResources(lut=325, ff=763)
 """What an engine has around chains and accumulators: for every chain of an MPU, for its sum with
 one of every other MPU, and the rest; from 1 x 4, 1 x 8 and 2 x 4 MPUs x chains."""
 
-IN_A_ROW: Final = FpgaResources(lut=233, ff=538)
-"""The same for every engine of a chain in a core's row; rows of 4 and 8, without hierarchy."""
+IN_A_ROW: Final = FpgaResources(lut=339, ff=602)
+"""The same of every engine of one chain in a core's row, where nobody reads counters; from 4."""
 
 REQUANTISER: Final = FpgaResources(lut=2914)
 TOKEN: Final = FpgaResources(lut=1941)
@@ -86,9 +86,9 @@ CONTROL: Final = PRODUCT + MATRICES + ROWS + FETCH + DECODER + SEQUENCER
 DEQUANTISER: Final = FpgaResources(lut=3060, ff=854, dsp=16)
 """A dequantiser of as many lanes as candidates."""
 
-SPECIAL_LANE: Final = FpgaResources(lut=1667, ff=377, dsp=13)
-SPECIAL: Final = FpgaResources(lut=2008, ff=638, dsp=13)
-"""What a special-function unit takes for every lane, and for a row's statistics and control."""
+SPECIAL_LANE: Final = FpgaResources(lut=2016, ff=382, dsp=14)
+SPECIAL: Final = FpgaResources(lut=609, ff=618, dsp=9)
+"""What a special-function unit takes for every lane, and beside these; from 4 and 16 lanes."""
 
 
 def resources(arch: DspChain) -> FpgaResources:
@@ -115,7 +115,7 @@ def chains(arch: DspChain) -> int:
 
 
 def row(count: int) -> FpgaResources:
-    """Return what `rtl.dsp_machine.engine` takes, `count` chains of 16 slices in step."""
+    """Return what `rtl.dsp_machine.engine` takes: `count` engines of a chain of 16 slices each."""
     return (_chain(ChainParams()) + ACCUMULATORS[2] + IN_A_ROW).times(count)
 
 
