@@ -22,10 +22,11 @@ from amaranth.lib import wiring
 from cost_models.fpga import FpgaResources, dsp_chain, pe_grid
 from rtl.dsp_chain import Vpu
 from rtl.dsp_chain.mpe import Accumulators
+from rtl.dsp_machine.engine import Engine
 from rtl.dsp_machine.fetch import Decoder, Fetch
+from rtl.dsp_machine.matrices import Matrices, TokenLanes
 from rtl.dsp_machine.product import Product, Requantise
 from rtl.dsp_machine.sequencer import Sequencer
-from rtl.dsp_machine.shapes import chain as tiny_engine
 from rtl.dsp_machine.special import RowUnit
 from rtl.export import verilog_text
 from rtl.machine.vector import VectorUnit
@@ -65,9 +66,12 @@ MEMORY_LUTS: Final = {
 Part = tuple[str, FpgaResources]
 
 
-def cells(text: str, *, without: str = "") -> FpgaResources:
-    """Return what a Verilog text takes, but for the modules that match `without`."""
-    found = statistics(text, without)
+def cells(text: str, *, without: str = "", flat: bool = False) -> FpgaResources:
+    """Return what a Verilog text takes, but for the modules that match `without`.
+
+    Hierarchy is kept, unless it is to be `flat`.
+    """
+    found = statistics(text, without, " -flatten" if flat else "")
     totals = re.findall(r'"(\w+)": +(\d+)', found[found.rindex('"num_cells_by_type"') :])
     counts = {name: int(n) for name, n in totals}
     logic = sum(n for name, n in counts.items() if re.fullmatch(r"LUT\d|SRL\w+", name))
@@ -79,13 +83,13 @@ def cells(text: str, *, without: str = "") -> FpgaResources:
     )
 
 
-def statistics(text: str, without: str) -> str:
+def statistics(text: str, without: str, options: str = "") -> str:
     """Return the numbers of cells of a Verilog text, as Yosys prints them."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "top.v").write_text(text)
         hidden = f"blackbox {without}; " if without else ""
         top = re.findall(r"^module (\w+)\(", text, flags=re.MULTILINE)[-1]
-        synthesis = f"{SYNTHESIS} -top {top}"
+        synthesis = f"{SYNTHESIS}{options} -top {top}"
         script = f"read_verilog top.v; {hidden}{synthesis}; tee -q -o stat.json stat -json"
         subprocess.run(["yosys", "-q", "-p", script], cwd=folder, check=True)
         return Path(folder, "stat.json").read_text()
@@ -125,7 +129,9 @@ def nm_parts() -> Iterator[Part]:
             yield f"{precision} {rows} x {cols} around PEs", cells(text, without="nm_pe_*")
     for lanes in (4, 8):
         assert SAT.training is not None
-        yield f"SORE, {lanes} lanes", cells(verilog_text(replace(SAT.training.sore, lanes=lanes)))
+        for max_m in (8, 16):
+            sore = replace(SAT.training.sore, lanes=lanes, max_m=max_m, max_n=max_m)
+            yield f"SORE, {lanes} lanes, max_m {max_m}", cells(verilog_text(sore))
         yield f"WUVE, {lanes} lanes", cells(verilog_text(replace(SAT.training.wuve, lanes=lanes)))
         unit = VectorUnit(replace(SAT, vector_lanes=lanes))
         yield f"vector unit, {lanes} lanes", cells(converted(unit))
@@ -180,21 +186,32 @@ def vpu(params: ChainParams) -> FpgaResources:
     return replace(found, dsp=params.stages)
 
 
+def wide(columns: int) -> DspChain:
+    """Return a small core of so many chains."""
+    return replace(FLIGHT, mv_columns=columns, mm_tokens=2 * columns)
+
+
 def chain_parts() -> Iterator[Part]:
     """Yield what every part of a DspChain takes."""
     for stages, group in ((8, 2), (16, 1), (16, 2), (16, 4), (32, 2)):
         params = ChainParams(stages=stages, group=group, load_groups=stages // group)
         yield f"chain of {stages} slices in groups of {group}", vpu(params)
-        engine = MpeParams(chain=params, vpus=1, depth=64)
-        yield f"accumulators of {params.groups} nodes", cells(converted(Accumulators(engine)))
-    engine = tiny_engine(FLIGHT)
+    for depth in (2, 64):
+        engine = MpeParams(chain=ChainParams(), vpus=1, depth=depth)
+        yield f"accumulators of {depth} passes", cells(converted(Accumulators(engine)))
     for vpus, mpus in ((4, 1), (8, 1), (4, 2)):
-        text = verilog_text(replace(engine, vpus=vpus, mpus=mpus))
+        text = verilog_text(MpeParams(chain=ChainParams(), vpus=vpus, mpus=mpus, depth=2))
         name = f"around {mpus} x {vpus} chains and accumulators"
         yield name, cells(text, without="vpu_* *.accumulators_*")
+    for columns in (4, 8):
+        row = converted(Engine(wide(columns)))
+        found = cells(row, without="*.vpu_0 *.accumulators_0", flat=True)
+        yield f"around {columns} chains of a core", found
     yield "requantisers of 4 chains", cells(converted(Requantise(FLIGHT)))
-    product = cells(converted(Product(FLIGHT)), without="top.mpe top.lanes")
-    yield "product without engine and requantisers", product
+    yield "lanes of a token", cells(converted(TokenLanes(FLIGHT)))
+    yield "product without requantisers", cells(converted(Product(FLIGHT)), without="top.lanes")
+    matrices = cells(converted(Matrices(FLIGHT)), without="top.lanes_*")
+    yield "matrices without lanes of tokens", matrices
     yield "dequantiser, 16 lanes", cells(verilog_text(DequantiserParams(lanes=16)))
     unit = SpecialParams(lanes=4)
     yield "special-function unit, 4 lanes", cells(verilog_text(unit))
@@ -234,9 +251,14 @@ def held_out() -> Iterator[tuple[str, FpgaResources, FpgaResources]]:
     lanes = SpecialParams(lanes=16)
     found = cells(verilog_text(lanes))
     yield "special-function unit, 16 lanes", found, dsp_chain.special(lanes.lanes)
-    whole = cells(converted(Product(replace(FLIGHT, mv_columns=8))), without="top.mpe")
+    core = wide(8)
+    text = converted(Engine(core))
+    whole = replace(cells(text, without="*.dsp", flat=True), dsp=8 * core.chain_stages)
+    yield "row of 8 chains of a core", whole, dsp_chain.row(8)
     parts = dsp_chain.REQUANTISER.times(8) + dsp_chain.PRODUCT
-    yield "product of 8 chains, without engine", whole, parts
+    yield "product of 8 chains", cells(converted(Product(core))), parts
+    parts = dsp_chain.TOKEN.times(core.mm_tokens) + dsp_chain.MATRICES
+    yield "matrices of 16 tokens", cells(converted(Matrices(core))), parts
 
 
 def compare() -> None:

@@ -21,7 +21,7 @@ SOURCES: Final = {
     "lut": f"{_YOSYS}: PEs, edges and control of arrays and grids, delta encoders, SORE, WUVE and "
     "vector unit; chains, accumulators, requantisers, dequantisers, special-function units, fetch, "
     f"decoder and queues of cores; without DMA and buffers' control. {_LANES}",
-    "ff": f"{_YOSYS}: of what is counted in LUTs, but WUVE",
+    "ff": f"{_YOSYS}: of what is counted in LUTs",
     "uram": "assumed: every buffer in UltraRAMs of 36 KiB, as many as hold it (UG573)",
     "bram": "assumed: none, as buffers are UltraRAMs and memories inside the units are LUTs",
 }

@@ -2,8 +2,7 @@
 
 A slice of a chain is one DSP48E2: what `rtl.dsp_chain.dsp` describes is what the slice has inside,
 so that module's adders and registers, which Yosys leaves in LUTs and flip-flops, are not counted.
-Load and store units, the link between cores and the control of MM, of which there is no RTL, are
-not in the figures.
+Load and store units and the link between cores are not in the figures.
 """
 
 import math
@@ -16,14 +15,17 @@ from simulator.arch.dsp_cells import CANDIDATES, TOKENS, ChainParams, DspSlice, 
 
 __all__ = [
     "CONTROL",
+    "MATRICES",
     "PRODUCT",
     "REQUANTISER",
+    "TOKEN",
+    "chains",
     "core",
     "dequantiser",
     "dequantiser_lanes",
     "engine",
-    "engine_params",
     "resources",
+    "row",
     "special",
 ]
 
@@ -55,33 +57,37 @@ _CHAINS: Final = (
 )
 """Synthesised chains (benchmarks/resources.py)."""
 
-ACCUMULATORS: Final = FpgaResources(lut=1025, ff=512)
+ACCUMULATORS: Final = {2: FpgaResources(lut=769, ff=512), 64: FpgaResources(lut=1025, ff=512)}
 NODES: Final = 8
-DEPTH: Final = 64
-"""Accumulators of so many nodes for up to so many passes, in LUTs."""
+"""Accumulators of so many nodes, in LUTs, by the passes they are for."""
 
-SHARE: Final = FpgaResources(lut=58, ff=320)
-JOIN: Final = FpgaResources(lut=364, ff=16)
-AROUND: Final = FpgaResources(lut=395, ff=763)
-"""What is around chains and accumulators: of every chain of an MPU, of its sum with one of every
-other MPU, and the rest; from 1 x 4, 1 x 8 and 2 x 4 MPUs x chains."""
+SHARE: Final = FpgaResources(lut=62, ff=320)
+JOIN: Final = FpgaResources(lut=363, ff=16)
+AROUND: Final = FpgaResources(lut=325, ff=763)
+"""What an engine has around chains and accumulators: for every chain of an MPU, for its sum with
+one of every other MPU, and the rest; from 1 x 4, 1 x 8 and 2 x 4 MPUs x chains."""
+
+IN_A_ROW: Final = FpgaResources(lut=233, ff=538)
+"""The same for every engine of a chain in a core's row; rows of 4 and 8, without hierarchy."""
 
 REQUANTISER: Final = FpgaResources(lut=2914)
-"""What turns the sums of a chain into results."""
+TOKEN: Final = FpgaResources(lut=1941)
+"""What turns the sums of a chain into results of MV, and those of a token in a chain of MM."""
 
-PRODUCT: Final = FpgaResources(lut=1957, ff=226)
-ROWS: Final = FpgaResources(lut=452, ff=138, dsp=2)
+PRODUCT: Final = FpgaResources(lut=1948, ff=226)
+MATRICES: Final = FpgaResources(lut=1609, ff=276)
+ROWS: Final = FpgaResources(lut=889, ff=235, dsp=2)
 FETCH: Final = FpgaResources(lut=272, ff=232)
 DECODER: Final = FpgaResources(lut=849, ff=212)
 SEQUENCER: Final = FpgaResources(lut=1341, ff=1502)
-CONTROL: Final = PRODUCT + ROWS + FETCH + DECODER + SEQUENCER
-"""The control of matrix engine and special functions, and what brings a core its instructions."""
+CONTROL: Final = PRODUCT + MATRICES + ROWS + FETCH + DECODER + SEQUENCER
+"""The control of MV, MM and special functions, and what brings a core its instructions."""
 
 DEQUANTISER: Final = FpgaResources(lut=3060, ff=854, dsp=16)
 """A dequantiser of as many lanes as candidates."""
 
-SPECIAL_LANE: Final = FpgaResources(lut=1758, ff=377, dsp=13)
-SPECIAL: Final = FpgaResources(lut=1905, ff=640, dsp=13)
+SPECIAL_LANE: Final = FpgaResources(lut=1667, ff=377, dsp=13)
+SPECIAL: Final = FpgaResources(lut=2008, ff=638, dsp=13)
 """What a special-function unit takes for every lane, and for a row's statistics and control."""
 
 
@@ -91,11 +97,11 @@ def resources(arch: DspChain) -> FpgaResources:
 
 
 def core(arch: DspChain) -> FpgaResources:
-    """Return what a core takes: a matrix engine that is also the vector engine, units, buffers."""
-    params = engine_params(arch)
+    """Return what a core takes: chains that serve MV and MM, units, control and buffers."""
     return (
-        engine(params)
-        + REQUANTISER.times(params.vpus)
+        row(chains(arch))
+        + REQUANTISER.times(arch.mv_columns)
+        + TOKEN.times(arch.mm_tokens * arch.mm_columns)
         + CONTROL
         + dequantiser(dequantiser_lanes(arch))
         + special(arch.misc_lanes)
@@ -103,31 +109,36 @@ def core(arch: DspChain) -> FpgaResources:
     )
 
 
-def engine_params(arch: DspChain) -> MpeParams:
-    """Return a core's matrix engine: chains for MM or for MV, whichever are more."""
-    chains = max(-(-arch.mm_tokens // TOKENS) * arch.mm_columns, arch.mv_columns)
-    one = ChainParams(stages=arch.chain_stages, load_groups=arch.chain_stages // 2)
-    return MpeParams(chain=one, vpus=chains, depth=DEPTH)
+def chains(arch: DspChain) -> int:
+    """Return a core's chains: those that MM or MV needs, whichever are more."""
+    return max(-(-arch.mm_tokens // TOKENS) * arch.mm_columns, arch.mv_columns)
+
+
+def row(count: int) -> FpgaResources:
+    """Return what `rtl.dsp_machine.engine` takes, `count` chains of 16 slices in step."""
+    return (_chain(ChainParams()) + ACCUMULATORS[2] + IN_A_ROW).times(count)
 
 
 def engine(params: MpeParams) -> FpgaResources:
     """Return what `rtl.dsp_chain.Mpe` takes, with a DSP for every slice."""
-    chain = params.chain
-    part = (
-        f"chain of {chain.stages} {chain.dsp} in groups of {chain.group} that load in "
-        f"{chain.load_slots} slots"
-    )
-    if params.depth > DEPTH:
-        raise ValueError(f"No accumulators for {params.depth} passes were synthesised")
-    chains = params.vpus * params.mpus
-    one = smallest((each.takes for each in _CHAINS if each.does(chain)), part)
+    able = (takes for depth, takes in ACCUMULATORS.items() if depth >= params.depth)
+    accumulators = smallest(able, f"accumulator of {params.depth} passes")
     return (
-        (one + FpgaResources(dsp=chain.stages)).times(chains)
-        + ACCUMULATORS.times(chain.groups * params.vpus, NODES)
+        _chain(params.chain).times(params.vpus * params.mpus)
+        + accumulators.times(params.chain.groups * params.vpus, NODES)
         + SHARE.times(params.vpus)
         + JOIN.times(params.vpus * (params.mpus - 1))
         + AROUND
     )
+
+
+def _chain(chain: ChainParams) -> FpgaResources:
+    part = (
+        f"chain of {chain.stages} {chain.dsp} in groups of {chain.group} that load in "
+        f"{chain.load_slots} slots"
+    )
+    one = smallest((each.takes for each in _CHAINS if each.does(chain)), part)
+    return one + FpgaResources(dsp=chain.stages)
 
 
 def dequantiser_lanes(arch: DspChain) -> int:
@@ -138,7 +149,7 @@ def dequantiser_lanes(arch: DspChain) -> int:
     """
     bits = min(*arch.weight_bits, arch.head_bits)
     filled = arch.bytes_per_cycle(arch.hbm.channels_per_core) * 8 / bits
-    return min(math.ceil(filled / CANDIDATES) * CANDIDATES, engine_params(arch).slices)
+    return min(math.ceil(filled / CANDIDATES), chains(arch)) * CANDIDATES
 
 
 def dequantiser(lanes: int) -> FpgaResources:

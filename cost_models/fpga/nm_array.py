@@ -70,10 +70,10 @@ CONTROL: Final = FpgaResources(lut=235)
 with groups of 8 and an fp16 one with groups of 16, from 2 x 2, 8 x 2 and 2 x 8. Skew makes rows'
 flip-flops more with every row, so control has none beside them."""
 
-SORE: Final = {8: FpgaResources(lut=3540, ff=2804), 16: FpgaResources(lut=7075, ff=2804)}
-"""A selector of LANES lanes by its max_m; flip-flops are those of 16."""
+SORE: Final = {8: FpgaResources(lut=3540, ff=1456), 16: FpgaResources(lut=7075, ff=2804)}
+"""A selector of LANES lanes by its max_m."""
 
-WUVE: Final = FpgaResources(lut=17672, dsp=24)
+WUVE: Final = FpgaResources(lut=17672, ff=4314, dsp=24)
 """A vector engine of LANES lanes."""
 
 

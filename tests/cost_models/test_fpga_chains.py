@@ -21,29 +21,35 @@ def engine(vpus=1, mpus=1, depth=64, stages=16, group=2, **chain):
 
 
 def test_the_tiny_core_is_the_sum_of_its_synthesised_parts():
-    """Four chains with accumulators and requantisers, 16 lanes of two units, control, buffers."""
-    chains = FpgaResources(lut=4 * (2499 + 1025 + 58 + 2914), ff=4 * (1433 + 512 + 320), dsp=4 * 16)
+    """Four chains, results of a vector and of eight tokens, 16 lanes of two units, buffers."""
+    row = FpgaResources(lut=4 * (2499 + 769 + 233), ff=4 * (1433 + 512 + 538), dsp=4 * 16)
+    results = dsp_chain.REQUANTISER.times(4) + dsp_chain.TOKEN.times(8)
     units = FpgaResources(
-        lut=3060 + 16 * 1758 + 1905, ff=854 + 16 * 377 + 640, dsp=16 + 16 * 13 + 13
+        lut=3060 + 16 * 1667 + 2008, ff=854 + 16 * 377 + 638, dsp=16 + 16 * 13 + 13
     )
-    control = dsp_chain.CONTROL + FpgaResources(lut=395, ff=763)
-    assert fpga_resources(TINY) == chains + units + control + FpgaResources(uram=1 + 1 + 2 + 1)
+    buffers = FpgaResources(uram=1 + 1 + 2 + 1)
+    assert fpga_resources(TINY) == row + results + dsp_chain.CONTROL + units + buffers
 
 
 def test_every_slice_is_a_dsp():
     """Cores by chains of 16, and the multipliers of dequantisers and special functions."""
-    assert dsp_chain.engine_params(U280).slices == 1024
+    assert dsp_chain.chains(U280) == 64
     assert dsp_chain.dequantiser_lanes(U280) == 720
-    assert fpga_resources(U280).dsp == 3 * (1024 + 720 + 13 * (16 + 1) + 2)
+    control = dsp_chain.CONTROL.dsp
+    assert fpga_resources(U280).dsp == 3 * (64 * 16 + 720 + 13 * (16 + 1) + control)
     for stages in (8, 14, 24, 32):
         assert dsp_chain.engine(engine(vpus=3, mpus=2, stages=stages)).dsp == 6 * stages
 
 
 def test_chains_serve_prompts_and_steps():
-    """A core has as many chains as the busier of MM and MV needs."""
-    assert dsp_chain.engine_params(replace(U280, mm_tokens=128)).vpus == 128
-    assert dsp_chain.engine_params(replace(U280, mm_tokens=7, mv_columns=4)).vpus == 8
-    assert dsp_chain.engine_params(replace(U280, mv_columns=128)).vpus == 128
+    """A core has as many chains as the busier of MM and MV needs, results for both."""
+    assert dsp_chain.chains(replace(U280, mm_tokens=128)) == 128
+    assert dsp_chain.chains(replace(U280, mm_tokens=7, mv_columns=4)) == 8
+    assert dsp_chain.chains(replace(U280, mv_columns=128)) == 128
+    fewer = fpga_resources(replace(U280, mv_columns=32))
+    assert fpga_resources(U280) == fewer + dsp_chain.REQUANTISER.times(3 * 32)
+    fewer = fpga_resources(replace(U280, mm_tokens=32))
+    assert fpga_resources(U280) == fewer + dsp_chain.TOKEN.times(3 * 32 * 2)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +83,7 @@ def test_longer_chains_and_smaller_groups_take_more():
 def test_mpus_add_their_sums():
     """Another MPU brings its chains and an adder for every chain, no accumulators."""
     one, two, three = (dsp_chain.engine(engine(vpus=4, mpus=n)) for n in (1, 2, 3))
-    added = FpgaResources(lut=4 * (2499 + 364), ff=4 * (1433 + 16), dsp=4 * 16)
+    added = FpgaResources(lut=4 * (2499 + 363), ff=4 * (1433 + 16), dsp=4 * 16)
     assert one + added == two
     assert two + added == three
 
@@ -107,7 +113,7 @@ def test_dequantisers_keep_up_with_memory():
             replace(engine(), chain=ChainParams(load_groups=4)),
             "No chain of 16 dsp48e2 in groups of 2 that load in 2 slots was synthesised",
         ),
-        (engine(depth=65), "No accumulators for 65 passes were synthesised"),
+        (engine(depth=65), "No accumulator of 65 passes was synthesised"),
     ],
 )
 def test_what_was_not_synthesised_is_refused(params, sentence):
