@@ -108,7 +108,7 @@ def test_floorplan_is_drawn_the_same_every_time(spec):
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        (("nothing",), ("'nothing'", "rapidlayout, systolic32, sat-design")),
+        (("nothing",), ("'nothing'", "systolic32, flight-design, grid-design, sat-design")),
         (("none.yaml",), ("none.yaml", "does not exist")),
         (
             ("rapidlayout", "--device", "u999"),
@@ -155,6 +155,8 @@ def test_list_shows_devices_and_placements(capsys):
     assert [row["name"] for row in tables["placements"]] == [
         "rapidlayout",
         "systolic32",
+        "flight-design",
+        "grid-design",
         "sat-design",
     ]
 
