@@ -13,7 +13,14 @@ from mapping.least import floor, ranked
 from mapping.lower import lower_gemm
 from mapping.objective import Goal, Number, op_cost
 from mapping.problem import Problem, TileShape
-from mapping.space import Candidates, array_of, candidates, least_needs, settings
+from mapping.space import (
+    Candidates,
+    array_of,
+    candidates,
+    least_needs,
+    settings,
+    whole_array_cycles,
+)
 from mapping.types import Mapping, NoMapping
 from simulator.arch import MemoryMode, NMArray
 from simulator.nm_tile import NMSetting
@@ -39,7 +46,8 @@ def exhaustive(
     if arch.memory is MemoryMode.IDEAL:
         return untiled(arch, problem, name, goal)
     floors = [(floor(arch, goal, s, problem), s) for s in settings(arch, problem)]
-    floors.sort(key=lambda pair: pair[0])
+    # Of settings that may cost the same, the one that may be fastest comes first and stays.
+    floors.sort(key=lambda pair: (pair[0], whole_array_cycles(arch, pair[1], problem)))
     best: Mapping | None = None
     considered = 0
     for least, setting in floors:

@@ -47,7 +47,9 @@ def greedy(
     if arch.memory is MemoryMode.IDEAL:
         return untiled(arch, problem, name, goal)
     known, floors = settings(arch, problem), setting_floors(arch, goal, problem)
-    order = [known[i] for i in sorted(range(len(known)), key=floors.__getitem__)]
+    # Of settings that may cost the same, the one that may be fastest is looked at first.
+    keys = list(zip(floors, whole_cycles(arch, problem), strict=True))
+    order = [known[i] for i in sorted(range(len(known)), key=keys.__getitem__)]
     fit = 0
     for setting, found in chain(_few(arch, problem, order), _all(arch, problem, order)):
         fit += len(found)

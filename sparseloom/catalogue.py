@@ -24,7 +24,7 @@ def _proof(arch: "Accelerator") -> str:
     from simulator.arch.dsp_chain import DspChain
 
     if isinstance(arch, DspChain):
-        return "RTL of units" if arch.cores > 1 else "RTL of a core, decode"
+        return "RTL of units" if arch.cores > 1 else "RTL of a core"
     return "model only" if without_rtl(arch) else "RTL"
 
 

@@ -821,7 +821,8 @@ def report(
         _report_sweep(source, out, as_json, count)
         return
     if count or out:
-        raise ValueError(f"--out and --count need the store of a sweep, not {str(source)!r}")
+        wrong = "does not exist" if not source.exists() else "is none"
+        raise ValueError(f"--out and --count need the store of a sweep; {str(source)!r} {wrong}")
     from sparseloom.report import report_file
 
     path = report_file(source)

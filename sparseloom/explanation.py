@@ -131,9 +131,13 @@ def _causes(row: Any) -> dict[str, int]:
     return {"compute": int(row["cycles"]) - sum(waits.values()), **waits}
 
 
-def _density(row: Any) -> float | None:
-    dense = int(row["macs_dense"])
-    return int(row["macs_effectual"]) / dense if dense else None
+def _density(row: Any, dense: Any) -> float | None:
+    """Return the share of the products that are left: of the dense run's if there is one.
+
+    That has no products with padding, nor with zeros of recorded activations.
+    """
+    whole = int(row["macs_dense"] if dense is None else dense["macs_effectual"])
+    return int(row["macs_effectual"]) / whole if whole else None
 
 
 def _working(run: Run, row: Any) -> float:
@@ -223,7 +227,7 @@ def _story(
     place: dict[str, tuple[float, str, float]],
     rivals: tuple[tuple[str, int], ...],
 ) -> OpStory:
-    name, density, cycles = str(row["name"]), _density(row), int(row["cycles"])
+    name, density, cycles = str(row["name"]), _density(row, dense), int(row["cycles"])
     intensity, roof, of_roof = place.get(name, (None, None, None))
     lost: Lost = ()
     speedup = None
@@ -263,7 +267,8 @@ def explain(run: Run) -> Explanation:
         _story(run, row, dense.get(str(row["name"])), place, rivals.get(str(row["name"]), ()))
         for row in result.per_op
     )
-    density = result.macs_effectual / max(result.macs_dense, 1)
+    whole = run.baseline.result.macs_effectual if run.baseline else result.macs_dense
+    density = result.macs_effectual / max(whole, 1)
     lost = _whole_lost(run, density)
     return Explanation(
         workload=run.graph.name,

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from mapping.dsp.choices import decoder_mapping
-from mapping.dsp.compile import CompiledModel, Program, compile_model
+from mapping.dsp.compile import CompiledModel, Program, bucket, compile_model
 from mapping.dsp.kv import kv_summary
-from mapping.dsp.model import Decoder, compression_name, decoder_of, published
-from mapping.dsp.phase import PhaseRun, run_phase
+from mapping.dsp.model import Attention, Decoder, compression_name, decoder_of, published
+from mapping.dsp.phase import PhaseRun, macs, run_phase
 from mapping.dsp.timing import Timeline
 from mapping.objective import Objective
 from mapping.types import MapperResult
@@ -69,7 +69,14 @@ def simulate_decoder(
         cycles=sum(phase.cycles for phase in phases),
         counts=add([phase.counts for phase in phases]),
         per_op=np.concatenate([phase.rows for phase in phases]),
-        notes=(*notes, *decoder.notes, *_gated(decoder), *_sustained(arch, phases)),
+        notes=(
+            *notes,
+            *_scored(model),
+            *_padded(model),
+            *decoder.notes,
+            *_gated(decoder),
+            *_sustained(arch, phases),
+        ),
         provenance=Provenance(
             workload_digest=graph.digest(),
             arch_digest=arch.digest(),
@@ -135,6 +142,27 @@ def _gated(decoder: Decoder) -> tuple[str, ...]:
     )
     what = f"{zeros:.1%} of the weights of {len(found)} projections ({found[0].name}, ...)"
     return (f"{what} are zeros that run at dense time, gated: {why}",)
+
+
+def _scored(model: CompiledModel) -> tuple[str, ...]:
+    """Say what block-sparse attention scores, which is more than the blocks it keeps."""
+    tokens, decoder = model.decoder.prefill, model.decoder
+    if not tokens or decoder.attention_percent == 100:
+        return ()
+    node = next(node for node in decoder.layers[0] if isinstance(node, Attention))
+    dense, scored = macs(model, node, "prefill", tokens, 0)
+    rows = min(model.arch.mm_tokens, tokens)
+    share = f"{scored / dense:.0%} of all pairs of tokens"
+    why = f"{rows} tokens at once take every block that one of them keeps"
+    return (f"Attention of this prompt scores {share}: {why}",)
+
+
+def _padded(model: CompiledModel) -> tuple[str, ...]:
+    tokens, step = model.decoder.prefill, model.arch.prefill_bucket
+    if tokens % step == 0:
+        return ()
+    time = f"A prompt of {tokens} tokens takes the time of {bucket(tokens, step)}"
+    return (f"{time}: programs serve prompts up to multiples of {step}",)
 
 
 def _sustained(arch: DspChain, phases: abc.Sequence[PhaseRun]) -> tuple[str, ...]:

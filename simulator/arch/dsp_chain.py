@@ -132,7 +132,9 @@ class DspChain(Spec):
     ddr: DdrParams
     kv_capacity_tokens: int = 2048
     concatenates_kv: bool = False
-    weight_bits: tuple[int, ...] = field(default=(8,), metadata={"wanted": f"a list of {_WIDTHS}"})
+    weight_bits: tuple[int, ...] = field(
+        default=(8,), metadata={"wanted": f"a list such as [4], each {_WIDTHS}"}
+    )
     head_bits: int = field(default=8, metadata={"wanted": _WIDTHS})
     always_on_chip: bool = True
     prefill_bucket: int = 128

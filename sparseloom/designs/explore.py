@@ -230,7 +230,8 @@ def _failed(failures: Mapping[str, int]) -> Iterator[str]:
 
 
 def _notes(spec: DesignSpec, reference: Machine) -> tuple[str, ...]:
-    notes = ["Power is dynamic energy by the default price table over time, without static power"]
+    power = "dynamic energy by the default price table over time, of the workload that draws most"
+    notes = [f"Power is {power}, without static power"]
     totals = spec.table().totals()
     for resource in spec.budget.as_reference:
         name = resource.value.upper()

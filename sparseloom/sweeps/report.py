@@ -95,8 +95,9 @@ def _front(group: Group, summary: Summary) -> SweepTable:
     names, objectives = _parameters(group.rows), summary.objectives
     shown = group.front[:FRONT_ROWS]
     more = f", the first {len(shown)}" if len(shown) < len(group.front) else ""
+    met = " that meet all constraints" if summary.constraints else ""
     return SweepTable(
-        title=f"Pareto front: {len(group.front)} of {len(group.rows):,} points{more}",
+        title=f"Pareto front: {len(group.front)} of {len(group.allowed):,} points{met}{more}",
         columns=(*objectives, *names),
         rows=tuple(tuple(_text(row.get(name)) for name in (*objectives, *names)) for row in shown),
     )

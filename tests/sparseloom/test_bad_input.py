@@ -15,7 +15,7 @@ MACHINES = {
     "base: nm-tiny\nparameters: {clock_hz: .inf}\n": "line 2: clock_hz is inf; it must be a whole",
     "base: nm-tiny\nparameters: {dram: {bandwidth_bytes_per_s: 1e300}}\n": "at most 1,125,899,9",
     "base: flightllm-tiny\nparameters: {sustained: .nan}\n": "sustained must be above 0",
-    "base: flightllm-tiny\nparameters: {weight_bits: 4}\n": "it must be a list of 3, 4, 5 or 8",
+    "base: flightllm-tiny\nparameters: {weight_bits: 4}\n": "a list such as [4], each 3, 4, 5 or 8",
     "base: flightllm-tiny\nparameters: {weight_bits: [7]}\n": "must be 3, 4, 5 or 8, not 7",
     "base: nm-tiny\nparameters: {rows: yes}\n": "line 2: rows is true; it must be a whole number",
     "base: nm-tiny\nparameters: {rows: 3, rows: 4}\n": "key 'parameters.rows' stands on line 2 too",

@@ -363,7 +363,7 @@ def test_front_holds_what_nothing_beats(path, place):
         assert beaten == (figures(candidate) not in front)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["grid-design", "flight-design"])
 def test_built_in_designs_fit_where_their_references_do_not(name):
     """The choice is proved, fits, and its cycles differ from the reference's by the causes told."""

@@ -228,7 +228,7 @@ def test_list_says_how_much_of_the_presets_has_rtl(command):
     for name in ("flightllm-vhk158", "flightllm-u280"):
         assert rows[name]["proof"] == "RTL of units"
         assert "sustained" in rows[name]["assumed"]
-    assert rows["flightllm-tiny"]["proof"] == "RTL of a core, decode"
+    assert rows["flightllm-tiny"]["proof"] == "RTL of a core"
 
 
 @pytest.mark.parametrize(
